@@ -1,0 +1,117 @@
+"""Where every file of an experiment lies. Rules, commands, tracking and report all ask here."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from nas_lib.records import Candidate
+
+
+@dataclass(frozen=True)
+class SearchFolder:
+    """The files of one search: one strategy with one seed."""
+
+    path: Path
+
+    def round(self, round: int) -> Path:
+        """Folder of a round."""
+        return self.path / f"round-{round}"
+
+    def proposals(self, round: int) -> Path:
+        """What a round tries."""
+        return self.round(round) / "proposals.json"
+
+    def job(self, round: int, job: int) -> Path:
+        """The evaluations of one job of a round, one per line."""
+        return self.round(round) / f"job-{job}.jsonl"
+
+    def work(self, candidate: Candidate) -> Path:
+        """Working folder of one candidate: lock, checkpoint, and the evaluation as soon as it is finished."""
+        return self.round(candidate[0]) / f"candidate-{candidate[1]}"
+
+    @property
+    def history(self) -> Path:
+        """All evaluations as a table."""
+        return self.path / "history.parquet"
+
+    @property
+    def front(self) -> Path:
+        """The non-dominated evaluations."""
+        return self.path / "front.json"
+
+    @property
+    def finalists(self) -> Path:
+        """The members of the front that are retrained."""
+        return self.path / "finalists" / "selection.json"
+
+    def finalist(self, rank: int) -> Path:
+        """A retrained and tested finalist."""
+        return self.path / "finalists" / str(rank) / "result.json"
+
+
+@dataclass(frozen=True)
+class ExperimentFolder:
+    """The files of one experiment."""
+
+    path: Path
+
+    @property
+    def configuration(self) -> Path:
+        """The experiment as it runs, defaults filled in."""
+        return self.path / "experiment.json"
+
+    def search(self, strategy: str, seed: int) -> SearchFolder:
+        """The files of one search."""
+        return SearchFolder(self.path / strategy / f"seed-{seed}")
+
+    @property
+    def comparison(self) -> Path:
+        """Statistics over all searches."""
+        return self.path / "comparison.json"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures."""
+        return self.path / "figures"
+
+    @property
+    def tracking(self) -> Path:
+        """What was last brought in line in MLflow."""
+        return self.path / "tracking.json"
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained page."""
+        return self.path / "report.html"
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a file as a whole or not at all: a reader never sees half of it, a kill leaves the old one.
+
+    With `durable` it is on disk when this returns, so that a power failure cannot undo it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write plain data as JSON."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_records(path: Path, records: Iterable[BaseModel]) -> None:
+    """One record per line (JSON Lines)."""
+    write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
