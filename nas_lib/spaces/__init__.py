@@ -1,0 +1,65 @@
+"""Search spaces: what architectures exist.
+
+A space is its settings plus the operators it offers. Strategies use a space only through these
+operators, so any strategy works on any space that offers what the strategy needs.
+To add a space: one file, and one line in `SpaceSettings`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from nas_lib.records import Genotype
+from nas_lib.spaces.generator import GeneratorSpace
+
+if TYPE_CHECKING:
+    import networkx
+    from torch import nn
+
+    from nas_lib.tasks.data import Shape
+
+SpaceSettings = GeneratorSpace
+"""The spaces a configuration can name. A second one makes this a union discriminated by `name`."""
+
+
+class Space(Protocol):
+    """What every space offers. `operators` names these and whatever else it can do."""
+
+    @property
+    def name(self) -> str:
+        """Name of the space in configurations."""
+
+    def operators(self) -> frozenset[str]:
+        """Names of the operators it offers with its present settings, for example `sample`, `encode`."""
+
+    def sample(self, rng: np.random.Generator) -> Genotype:
+        """A random genotype. Operator `sample`."""
+
+    def dimensions(self) -> list[str]:
+        """Names of the coordinates of `encode`, without those that have one value only."""
+
+    def encode(self, genotype: Genotype) -> np.ndarray:
+        """Coordinates in [0, 1] of a genotype, shape (d,). Operator `encode`."""
+
+    def decode(self, point: np.ndarray, rng: np.random.Generator) -> Genotype:
+        """The genotype nearest to a point of [0, 1]^d; what the point leaves open is drawn. Operator `encode`."""
+
+    def canonical(self, points: np.ndarray) -> np.ndarray:
+        """The points (n, d) with everything that has no effect set to a constant. Operator `encode`."""
+
+    def hash(self, genotype: Genotype) -> str:
+        """A hash that equal architectures share."""
+
+    def same(self, first: Genotype, second: Genotype) -> bool:
+        """Whether two genotypes are exactly the same architecture (settles equal hashes)."""
+
+    def build(self, genotype: Genotype, shape: Shape) -> nn.Module:
+        """The network for inputs of `shape`, initialised from torch's global random state."""
+
+    def describe(self, genotype: Genotype) -> str:
+        """One line for people."""
+
+    def graph(self, genotype: Genotype) -> networkx.DiGraph[int]:
+        """The architecture as a flat graph to draw: node attributes `label`, `kind`, `stage` and `group`."""
