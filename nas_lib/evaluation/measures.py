@@ -1,0 +1,86 @@
+"""What a network costs: parameters, FLOPs, activation memory, latency."""
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas_lib.evaluation.settings import Latency
+from nas_lib.tasks.data import Shape
+
+
+def parameters(network: nn.Module) -> int:
+    """Trainable numbers of the whole network."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+@dataclass(frozen=True)
+class ForwardCost:
+    """Cost of one forward pass of one image."""
+
+    flops: int
+    """Two per multiply-add; convolutions and matrix products only, as `torch.utils.flop_counter` counts."""
+    activation_memory: int
+    """Bytes: the outputs of all layers (modules without children) as float32, summed."""
+
+
+@torch.no_grad()
+def forward_cost(network: nn.Module, shape: Shape) -> ForwardCost:
+    """Run one blank image through the network and count. The network is left in evaluation mode."""
+    network.eval()
+    elements = 0
+
+    def count(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal elements
+        elements += output.numel()
+
+    leaves = [module for module in network.modules() if not any(module.children())]
+    hooks = [leaf.register_forward_hook(count) for leaf in leaves]
+    device = next(network.parameters()).device
+    try:
+        with FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, shape.channels, shape.height, shape.width, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ForwardCost(flops=int(counter.get_total_flops()), activation_memory=4 * elements)
+
+
+@torch.no_grad()
+def latency(network: nn.Module, shape: Shape, settings: Latency) -> Mapping[str, float | int | str]:
+    """Milliseconds of one forward pass: median (`latency`), 10th and 90th percentile, and how they were measured."""
+    network.eval()
+    device = next(network.parameters()).device
+    images = torch.zeros(settings.batch_size, shape.channels, shape.height, shape.width, device=device)
+    times = []
+    for repetition in range(settings.warm_up + settings.repetitions):
+        _wait(device)
+        began = time.perf_counter()
+        network(images)
+        _wait(device)
+        if repetition >= settings.warm_up:
+            times.append(1000 * (time.perf_counter() - began))
+    deciles = statistics.quantiles(times, n=10)
+    return {
+        "latency": statistics.median(times),
+        "latency_p10": deciles[0],
+        "latency_p90": deciles[-1],
+        "latency_batch_size": settings.batch_size,
+        "latency_repetitions": settings.repetitions,
+        "latency_device": device_name(device),
+        "latency_threads": torch.get_num_threads(),
+    }
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def device_name(device: torch.device) -> str:
+    """The name of the device for people, for example `cpu` or that of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

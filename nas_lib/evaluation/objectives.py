@@ -1,0 +1,49 @@
+"""The objectives a search can minimise, with their units.
+
+To add an objective: one line here, and its measurement in `measures.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from nas_lib.settings import Settings
+
+ObjectiveName = Literal["error", "parameters", "flops", "activation_memory", "latency"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What an objective measures, for axes and tables."""
+
+    title: str
+    unit: str
+    wall_clock: bool = False
+    """Whether it is a measured time, so that two equal runs differ in it."""
+
+    @property
+    def axis(self) -> str:
+        """Label of an axis."""
+        return f"{self.title} ({self.unit})"
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "error": Quantity("Validation error", "share"),
+    "parameters": Quantity("Parameters", "count"),
+    "flops": Quantity("FLOPs of one forward pass", "per image"),
+    "activation_memory": Quantity("Activation memory", "bytes per image"),
+    "latency": Quantity("Latency, median", "ms", wall_clock=True),
+}
+
+
+class Objective(Settings):
+    """One figure to minimise."""
+
+    name: ObjectiveName
+    """`error`: share of validation images misclassified after the last epoch. `parameters`: trainable numbers of
+    the whole network. `flops`: floating-point operations of one forward pass of one image, two per
+    multiply-add, convolutions and matrix products only. `activation_memory`: bytes of the float32 outputs of
+    all layers for one image. `latency`: median milliseconds of one forward pass, see `latency`."""
+    reference: float | None = Field(default=None, gt=0)
+    """Reference point of the hypervolume, in the objective's unit. Default: the worst value seen."""
