@@ -1,0 +1,230 @@
+"""One sub-command per step of the workflow. Rules call these; each can be run by hand with the same words."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas_lib.experiment import ConfigurationError, load, schema
+from nas_lib.tasks.data import DataError
+
+app = typer.Typer(
+    help="Neural architecture search, step by step. The workflow (snakemake) calls these in order.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+File = Annotated[Path, typer.Argument(help="The experiment: its YAML file, or the experiment.json of its results.")]
+Strategy = Annotated[str, typer.Option(help="Name (label) of the search strategy.")]
+Seed = Annotated[int, typer.Option(help="Seed of the search.")]
+Round = Annotated[int, typer.Option(min=0, help="Round, from 0.")]
+Job = Annotated[int, typer.Option(min=0, help="Job within the round, from 0.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: resources.threads.")]
+Attempt = Annotated[int, typer.Option(min=1, help="How often the workflow has started this job.")]
+
+
+def main() -> None:
+    """Run a sub-command; a mistake of the user's is one clear line, not a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.captureWarnings(True)
+    try:
+        app()
+    except (ConfigurationError, DataError) as error:
+        sys.exit(f"error: {error}".replace("\n", "\nerror: "))
+
+
+def _search(file: Path, strategy: str, seed: int, threads: int | None = None):  # type: ignore[no-untyped-def]
+    from nas_lib.search import Search
+
+    experiment = load(file)
+    if strategy not in experiment.labels:
+        raise ConfigurationError(f"--strategy: found {strategy!r}, allowed is one of {experiment.labels}")
+    if threads is not None:
+        resources = experiment.resources.model_copy(update={"threads": threads})
+        experiment = experiment.model_copy(update={"resources": resources})
+    # Libraries read these when they are first imported, which is after this line.
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(experiment.resources.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return Search(experiment, strategy, seed)
+
+
+@app.command()
+def validate(file: File) -> None:
+    """Check a configuration; all its mistakes at once."""
+    experiment = load(file)
+    budget = experiment.budget
+    typer.echo(
+        f"{file}: {len(experiment.labels)} strategies x {len(experiment.seeds)} seeds x {budget.evaluations} candidates"
+    )
+
+
+@app.command(name="schema")
+def print_schema() -> None:
+    """Print the JSON schema of the configuration, for editors."""
+    typer.echo(json.dumps(schema(), indent=2))
+
+
+@app.command()
+def data(file: File, done: Annotated[Path, typer.Option(help="Written when the data is there.")]) -> None:
+    """Fetch the data set if need be, and check it."""
+    from nas_lib.layout import write_json
+
+    task = load(file).task
+    found = task.for_search()
+    final = task.for_finalists()
+    write_json(
+        done,
+        {
+            "task": task.name,
+            "train": len(found.train),
+            "validation": len(found.held_out),
+            "test": len(final.held_out),
+            "shape": vars(found.shape),
+            "class_names": list(found.class_names),
+        },
+    )
+
+
+@app.command()
+def propose(file: File, strategy: Strategy, seed: Seed, round: Round) -> None:
+    """Write the proposals of a round."""
+    from nas_lib.search import propose_round
+
+    propose_round(_search(file, strategy, seed), round)
+
+
+@app.command()
+def evaluate(
+    file: File, strategy: Strategy, seed: Seed, round: Round, job: Job, threads: Threads = None, attempt: Attempt = 1
+) -> None:
+    """Train and measure one job's share of a round."""
+    from nas_lib.search import evaluate_job, lazy_bench
+
+    search = _search(file, strategy, seed, threads)
+    with lazy_bench(search.experiment) as bench:
+        evaluate_job(search, round, job, bench, attempt)
+
+
+@app.command()
+def inline(file: File, strategy: Strategy, seed: Seed, threads: Threads = None) -> None:
+    """Run all rounds of a search in this process."""
+    from nas_lib.search import run_inline
+
+    run_inline(_search(file, strategy, seed, threads))
+
+
+@app.command()
+def collect(file: File, strategy: Strategy, seed: Seed) -> None:
+    """Write the history and the front of a search."""
+    from nas_lib import search as searches
+
+    searches.collect(_search(file, strategy, seed))
+
+
+@app.command()
+def select(file: File, strategy: Strategy, seed: Seed) -> None:
+    """Choose the finalists of a search from its front."""
+    from nas_lib.search import select_finalists
+
+    select_finalists(_search(file, strategy, seed))
+
+
+@app.command()
+def retrain(
+    file: File,
+    strategy: Strategy,
+    seed: Seed,
+    rank: Annotated[int, typer.Option(min=0, help="Which finalist, from 0.")],
+    threads: Threads = None,
+    attempt: Attempt = 1,
+) -> None:
+    """Retrain a finalist from scratch and test it."""
+    from nas_lib.search import lazy_bench, retrain_finalist
+
+    search = _search(file, strategy, seed, threads)
+    with lazy_bench(search.experiment, finalists=True) as bench:
+        retrain_finalist(search, rank, bench, attempt)
+
+
+@app.command()
+def compare(file: File) -> None:
+    """Compare the searches of an experiment: hypervolume across seeds."""
+    from nas_lib import comparison
+    from nas_lib.layout import write_json
+
+    experiment = load(file)
+    write_json(experiment.folder.comparison, comparison.compare(experiment))
+
+
+@app.command()
+def figures(file: File) -> None:
+    """Draw the figures of an experiment as SVG and PDF."""
+    from nas_lib.report.figures import write_figures
+
+    write_figures(load(file))
+
+
+@app.command()
+def report(file: File) -> None:
+    """Write the report of an experiment."""
+    from nas_lib.report.page import write_report
+
+    write_report(load(file))
+
+
+@app.command()
+def tracking_store(file: File) -> None:
+    """Prepare the MLflow store: migrate it and create the experiment."""
+    from nas_lib import tracking
+
+    try:
+        tracking.prepare(load(file))
+    except tracking.TrackingUnavailable as error:
+        typer.echo(f"warning: {error}", err=True)
+
+
+@app.command()
+def track(
+    file: File, done: Annotated[Path | None, typer.Option(help="Written with what became of it.")] = None
+) -> None:
+    """Bring MLflow in line with the results; a server that is down is a warning, not an error."""
+    from nas_lib import tracking
+    from nas_lib.layout import write_json
+
+    experiment = load(file)
+    try:
+        synced = vars(tracking.sync(experiment))
+        tracking.log_report(experiment)
+    except tracking.TrackingUnavailable as error:
+        typer.echo(f"warning: {error}", err=True)
+        synced = {"unavailable": str(error)}
+    if done is not None:
+        write_json(done, synced)
+
+
+@app.command()
+def watch(
+    file: File,
+    parent: Annotated[int, typer.Option(help="Process to live as long as.")],
+    every: Annotated[float, typer.Option(help="Seconds between looks.")] = 2.0,
+    cores: Annotated[int, typer.Option(min=1, help="Cores the workflow may use.")] = 1,
+) -> None:
+    """Show progress, and mirror finished candidates to MLflow, while another process runs the search."""
+    from nas_lib import progress
+
+    progress.watch(load(file), parent, every, mirror=True)
+
+
+@app.command()
+def progress(file: File) -> None:
+    """Show how far an experiment is."""
+    from nas_lib.progress import line, snapshot
+
+    for search in snapshot(load(file)):
+        typer.echo(line(search))

@@ -1,0 +1,400 @@
+"""The configuration of an experiment: one YAML file, validated as a whole before anything runs."""
+
+import difflib
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from nas_lib.evaluation.objectives import Objective
+from nas_lib.evaluation.settings import Latency, Resources, Training
+from nas_lib.layout import ExperimentFolder
+from nas_lib.settings import Settings
+from nas_lib.spaces import SpaceSettings
+from nas_lib.strategies import StrategySettings
+from nas_lib.tasks import TaskSettings
+
+ATTEMPTS = 4
+"""Times a candidate whose process dies without finishing an epoch is tried before it is recorded as failed."""
+
+
+class ConfigurationError(Exception):
+    """The configuration is wrong. The message has one line per mistake."""
+
+
+class Budget(Settings):
+    """How much one search may spend."""
+
+    rounds: int = Field(default=5, ge=1)
+    """Rounds of propose and evaluate."""
+    proposals: int = Field(default=4, ge=1)
+    """Candidates per round."""
+    jobs: int = Field(default=2, ge=1)
+    """Jobs that share the candidates of a round: as many as there are workers."""
+    lag: int = Field(default=1, ge=1)
+    """The proposals of round r are made from the rounds up to r - lag. 2 keeps workers busy while the slowest
+    candidate of the round before still trains."""
+    epochs: int = Field(default=5, ge=1)
+    """Epochs a candidate is trained for."""
+    time_limit: float | None = Field(default=None, gt=0)
+    """Seconds after which a training is stopped and recorded as failed. Default: no limit."""
+    inline: bool = False
+    """Run each search in one process instead of one job per worker and round: for candidates that cost less
+    than starting a process. The history is the same."""
+
+    @model_validator(mode="after")
+    def _jobs_within_proposals(self) -> Self:
+        if self.jobs > self.proposals:
+            raise ValueError(f"jobs is {self.jobs}, allowed is at most proposals, which is {self.proposals}")
+        return self
+
+    @property
+    def evaluations(self) -> int:
+        """Candidates of one search."""
+        return self.rounds * self.proposals
+
+
+class Finalists(Settings):
+    """Members of each search's front that are retrained from scratch and tested."""
+
+    count: int = Field(default=3, ge=0)
+    """How many per search; fewer when the front is smaller. 0: none."""
+    repeats: int = Field(default=2, ge=1)
+    """Trainings of each finalist, with different seeds."""
+    epochs: int = Field(default=20, ge=1)
+    """Epochs of each training, on the training and validation images together."""
+
+
+class Tracking(Settings):
+    """Where runs appear in MLflow."""
+
+    uri: str = "sqlite:///results/mlflow.db"
+    """Any MLflow tracking URI: a SQLite file, or the address of a server."""
+
+
+SLUG = r"^[a-z0-9][a-z0-9_.-]*$"
+
+
+class Experiment(Settings):
+    """Everything about one experiment."""
+
+    experiment: str = Field(pattern=SLUG)
+    """Name of the experiment: its folder under `results` and its name in MLflow."""
+    description: str = ""
+    """A sentence for the report."""
+    results: str = Field(default="results", min_length=1)
+    """Folder of all results."""
+    task: TaskSettings
+    """The data set."""
+    space: SpaceSettings
+    """What architectures exist."""
+    strategies: tuple[StrategySettings, ...] = Field(min_length=1)
+    """Search strategies, compared on equal terms; the last ones may be baselines such as `random`."""
+    objectives: tuple[Objective, ...] = Field(min_length=1)
+    """What is minimised, `error` first by custom."""
+    budget: Budget = Budget()
+    """How much each search may spend."""
+    training: Training = Training()
+    """How candidates and finalists are trained."""
+    latency: Latency = Latency()
+    """How latency is measured."""
+    seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
+    """One search per strategy and seed."""
+    finalists: Finalists = Finalists()
+    """What happens to the fronts."""
+    resources: Resources = Resources()
+    """What one job may use."""
+    tracking: Tracking = Tracking()
+    """Where runs appear in MLflow."""
+
+    @field_validator("strategies", mode="before")
+    @classmethod
+    def _names_are_enough(cls, value: object) -> object:
+        if isinstance(value, list):
+            return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+        return value
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _objective_names_are_enough(cls, value: object) -> object:
+        if isinstance(value, list):
+            return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+        return value
+
+    @field_validator("strategies")
+    @classmethod
+    def _labels_differ(cls, strategies: tuple[StrategySettings, ...]) -> tuple[StrategySettings, ...]:
+        labels = [label_of(strategy) for strategy in strategies]
+        for label in labels:
+            if not re.match(SLUG, label):
+                raise ValueError(f"label {label!r} is a folder name: small letters, digits, '_', '.' and '-' only")
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"{labels} repeats a name: give each entry its own `label`")
+        return strategies
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{list(seeds)} repeats a seed, allowed are different ones")
+        return seeds
+
+    @field_validator("objectives")
+    @classmethod
+    def _objectives_differ(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        names = [objective.name for objective in objectives]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{names} repeats an objective, allowed are different ones")
+        return objectives
+
+    @property
+    def folder(self) -> ExperimentFolder:
+        """Where its files lie."""
+        return ExperimentFolder(Path(self.results) / self.experiment)
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the searches, one per strategy."""
+        return [label_of(strategy) for strategy in self.strategies]
+
+    @property
+    def objective_names(self) -> list[str]:
+        """What is minimised, in order."""
+        return [objective.name for objective in self.objectives]
+
+    def strategy(self, label: str) -> StrategySettings:
+        """The strategy of a name in `labels`."""
+        return self.strategies[self.labels.index(label)]
+
+
+def label_of(strategy: StrategySettings) -> str:
+    """The name a strategy's search has in folders, tables and plots."""
+    return strategy.label or strategy.name
+
+
+def load(path: Path) -> Experiment:
+    """The experiment a YAML or JSON file describes.
+
+    Raises:
+        ConfigurationError: all mistakes of the file, one line each.
+    """
+    return parse(_read(path), str(path))
+
+
+def load_merged(paths: Sequence[Path], overrides: Mapping[str, Any]) -> Experiment:
+    """The experiment of several files, later ones over earlier ones key by key, and overrides over all.
+
+    Raises:
+        ConfigurationError: all mistakes, one line each.
+    """
+    contents = [_read(path) for path in paths]
+    if len(contents) == 1 and not overrides:
+        return parse(contents[0], str(paths[0]))
+    merged: dict[str, Any] = {}
+    for content in [*contents, overrides]:
+        if isinstance(content, Mapping):
+            _merge(merged, content)
+    return parse(merged, " + ".join([*map(str, paths), *(["--config"] if overrides else [])]))
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(below.get(key), dict):
+            _merge(below[key], value)
+        else:
+            below[key] = value
+
+
+def _read(path: Path) -> object:
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}, column {where.column + 1}:" if where else ""
+        problem = getattr(error, "problem", None) or "not text in UTF-8"
+        raise ConfigurationError(f"{path}:{line} not valid YAML: {problem}") from error
+
+
+def parse(content: object, source: str) -> Experiment:
+    """The experiment that plain data describes; `source` names where the data comes from.
+
+    Raises:
+        ConfigurationError: all mistakes, one line each: source, path of the key, what was found, what is allowed.
+    """
+    if not isinstance(content, Mapping):
+        raise ConfigurationError(f"{source}: found {_shown(content)}, allowed is a mapping of keys to values")
+    mistakes = []
+    experiment = None
+    try:
+        experiment = Experiment.model_validate(content)
+    except ValidationError as error:
+        mistakes += [_line(details) for details in error.errors()]
+    mistakes += _impossible_combinations(_valid_sections(content))
+    if mistakes or experiment is None:
+        raise ConfigurationError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
+    return experiment
+
+
+def _valid_sections(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that are right in themselves, so that combinations are checked even when others are wrong."""
+    sections: dict[str, Any] = {}
+    for key, field in Experiment.model_fields.items():
+        value = content.get(key, field.get_default())
+        if isinstance(value, list):
+            value = [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+        try:
+            sections[key] = TypeAdapter[Any](field.rebuild_annotation()).validate_python(value)
+        except ValidationError:
+            continue
+    return sections
+
+
+def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
+    def known(*keys: str) -> bool:
+        return all(key in sections for key in keys)
+
+    if known("budget", "finalists") and sections["finalists"].count > sections["budget"].evaluations:
+        evaluations = sections["budget"].evaluations
+        yield (
+            f"finalists.count: found {sections['finalists'].count}, allowed is at most the {evaluations} candidates "
+            "of the budget (rounds x proposals)"
+        )
+    for index, strategy in enumerate(sections.get("strategies", ())):
+        where = f"strategies.{index} ({strategy.name})"
+        if known("space"):
+            space = sections["space"]
+            missing = sorted(strategy.needs - space.operators())
+            if missing:
+                yield (
+                    f"{where}: needs the operator {', '.join(missing)}, which the space {space.name!r} does not offer "
+                    f"with these settings; it offers {', '.join(sorted(space.operators()))}"
+                )
+        if known("objectives"):
+            fewest, most = strategy.objectives
+            count = len(sections["objectives"])
+            if count < fewest or (most is not None and count > most):
+                allowed = f"exactly {fewest}" if fewest == most else f"{fewest} or more"
+                yield f"{where}: found {count} objectives, allowed is {allowed}"
+
+
+def _line(details: ErrorDetails) -> str:
+    """One mistake in one line: path of the key, what was found, what is allowed."""
+    path, model = _resolve(details["loc"])
+    where = ".".join(path) or "the file"
+    kind = details["type"]
+    context = details.get("ctx", {})
+    found = _shown(details["input"])
+    if kind == "extra_forbidden":
+        known = list(model.model_fields) if model else []
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"{where}: unknown key{hint}; allowed are {', '.join(known)}"
+    if kind == "missing":
+        return f"{where}: missing; this key is required"
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:
+        tags = context.get("expected_tags", "")
+        names = [name.strip("' ") for name in tags.split(",")] if tags else []
+        tag = context.get("tag", "")
+        near = difflib.get_close_matches(tag, names, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        key = context.get("discriminator", "'name'").strip("'")
+        found = _shown(tag) if tag else found
+        return f"{where}.{key}: found {found}{hint}, allowed is " + (f"one of {tags}" if tags else "a mapping with it")
+    message = re.sub(r"^(Value error|Assertion failed), ", "", details["msg"])
+    if kind == "value_error":
+        return f"{where}: {message}"
+    allowed = message.removeprefix("Input should be ")
+    return f"{where}: found {found}, allowed is {allowed[0].lower()}{allowed[1:]}"
+
+
+def _resolve(location: tuple[int | str, ...]) -> tuple[list[str], type[Settings] | None]:
+    """The path of a key as the user wrote it, and the section that holds its last part.
+
+    Pydantic puts the tags of unions into its locations; they are no keys and are left out.
+    """
+    path: list[str] = []
+    annotation: Any = Experiment
+    section: type[Settings] | None = None
+    for part in location:
+        members = _sections(annotation)
+        if isinstance(part, int):
+            path.append(str(part))
+            annotation = next(iter(typing.get_args(_sequence(annotation))), None)
+            continue
+        tagged = [member for member in members if len(members) > 1 and part in _tags(member)]
+        if tagged:
+            annotation = tagged[0]
+            continue
+        section = next((member for member in members if part in member.model_fields), members[0] if members else None)
+        if section is None and path and not members:
+            continue
+        path.append(str(part))
+        annotation = section.model_fields[part].annotation if section and part in section.model_fields else None
+    return path, section
+
+
+def _sections(annotation: Any) -> list[type[Settings]]:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return [annotation]
+    if typing.get_origin(annotation) in {typing.Union, types.UnionType, typing.Annotated}:
+        return [section for argument in typing.get_args(annotation) for section in _sections(argument)]
+    return []
+
+
+def _sequence(annotation: Any) -> Any:
+    if typing.get_origin(annotation) in {typing.Union, types.UnionType, typing.Annotated}:
+        return next((argument for argument in typing.get_args(annotation) if typing.get_args(argument)), annotation)
+    return annotation
+
+
+def _tags(section: type[Settings]) -> set[str]:
+    return {
+        value
+        for field in section.model_fields.values()
+        for value in typing.get_args(field.annotation)
+        if typing.get_origin(field.annotation) is typing.Literal and isinstance(value, str)
+    }
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of the configuration, for editors."""
+    return Experiment.model_json_schema()
+
+
+def changed_since(experiment: Experiment, stored: Mapping[str, Any]) -> list[str]:
+    """Keys in which an experiment differs from the stored one so that their candidates are not comparable.
+
+    Rounds, jobs, seeds, further strategies, finalists and where things lie may change: results are then continued.
+    """
+    new, old = _comparable(json.loads(experiment.model_dump_json())), _comparable(stored)
+    return [key for key in new if key in old and new[key] != old[key]]
+
+
+def _comparable(experiment: Mapping[str, Any]) -> dict[str, object]:
+    """What decides which candidates a search tries and how they are measured."""
+    names = [objective["name"] for objective in experiment["objectives"]]
+    parts: dict[str, object] = {
+        "task": {key: value for key, value in experiment["task"].items() if key not in {"folder", "path"}},
+        "space": experiment["space"],
+        "objectives": names,
+        "training": {key: value for key, value in experiment["training"].items() if key != "checkpoint_seconds"},
+    }
+    parts |= {f"budget.{key}": experiment["budget"][key] for key in ("proposals", "lag", "epochs", "time_limit")}
+    parts |= {f"strategies ({entry['label'] or entry['name']})": entry for entry in experiment["strategies"]}
+    if "latency" in names:
+        parts["latency"] = experiment["latency"]
+    return parts

@@ -1,0 +1,129 @@
+"""Fronts, hypervolume and statistics across seeds. Every objective is minimised."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas_lib.records import Evaluation, History
+
+
+def objective_matrix(history: History, names: Sequence[str]) -> np.ndarray:
+    """Objectives of the successful evaluations, shape (n, m)."""
+    values = [[evaluation.objectives[name] for name in names] for evaluation in history if evaluation.ok]
+    return np.array(values, dtype=float).reshape(len(values), len(names))
+
+
+def front(history: History, names: Sequence[str]) -> History:
+    """The non-dominated evaluations, by the first objective ascending; of several with equal objectives the first."""
+    import moocore
+
+    successful = [evaluation for evaluation in history if evaluation.ok]
+    if not successful:
+        return []
+    keep = moocore.is_nondominated(objective_matrix(successful, names), keep_weakly=False)
+    members = [evaluation for evaluation, kept in zip(successful, keep, strict=True) if kept]
+    return sorted(members, key=lambda evaluation: [evaluation.objectives[name] for name in names])
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The box in which hypervolume is measured."""
+
+    ideal: np.ndarray
+    """Best value of each objective, shape (m,)."""
+    reference: np.ndarray
+    """Reference point, shape (m,)."""
+
+
+def scale_of(histories: Sequence[History], names: Sequence[str], references: Sequence[float | None]) -> Scale | None:
+    """The box from the best values seen in all histories to the reference point.
+
+    Where no reference value is given it is the worst value seen in all histories. None when nothing succeeded.
+    """
+    points = np.concatenate([objective_matrix(history, names) for history in histories])
+    if not len(points):
+        return None
+    worst = points.max(axis=0)
+    reference = np.array([worst[i] if value is None else value for i, value in enumerate(references)])
+    return Scale(ideal=points.min(axis=0), reference=reference)
+
+
+def hypervolume(points: np.ndarray, scale: Scale) -> float:
+    """Share of the box between ideal and reference point that the points (n, m) dominate, in [0, 1].
+
+    Computed by moocore on objectives divided by the extent of the box (Zitzler and Thiele 1998). An objective in which
+    the box has no extent is left out.
+    """
+    import moocore
+
+    extent = scale.reference - scale.ideal
+    used = extent > 0
+    if not len(points):
+        return 0.0
+    if not used.any():
+        return 1.0
+    scaled = (points[:, used] - scale.ideal[used]) / extent[used]
+    return float(moocore.hypervolume(scaled, ref=np.ones(int(used.sum()))))
+
+
+def hypervolume_trace(history: History, names: Sequence[str], scale: Scale) -> list[float]:
+    """Hypervolume after each evaluation of a history, failed ones and duplicates included."""
+    trace = []
+    points = np.empty((0, len(names)))
+    value = 0.0
+    for evaluation in history:
+        if evaluation.ok:
+            points = np.vstack([points, objective_matrix([evaluation], names)])
+            value = hypervolume(points, scale)
+        trace.append(value)
+    return trace
+
+
+def spread_selection(members: History, names: Sequence[str], count: int) -> History:
+    """At most `count` members of a front that together keep as much of its hypervolume as a greedy choice can.
+
+    The box runs to 10 % beyond the front's own worst values, so that its ends count too.
+    """
+    if len(members) <= count:
+        return list(members)
+    points = objective_matrix(members, names)
+    margin = 0.1 * (points.max(axis=0) - points.min(axis=0))
+    scale = Scale(ideal=points.min(axis=0), reference=points.max(axis=0) + margin)
+    chosen: list[int] = []
+    for _ in range(count):
+        rest = [index for index in range(len(members)) if index not in chosen]
+        chosen.append(max(rest, key=lambda index: hypervolume(points[[*chosen, index]], scale)))
+    return [members[index] for index in sorted(chosen)]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Mean and two-sided Student t interval; without extent (low = high = mean) for a single value.
+
+    Raises:
+        ValueError: no values.
+    """
+    from scipy import stats
+
+    if not len(values):
+        raise ValueError("no values")
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Interval(mean, mean, mean, 1)
+    half = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * stats.sem(values))
+    return Interval(mean, mean - half, mean + half, len(values))
+
+
+def seconds_of(evaluations: Sequence[Evaluation]) -> float:
+    """Seconds of training and measuring, summed."""
+    return float(sum(evaluation.cost.seconds for evaluation in evaluations))

@@ -1,0 +1,411 @@
+"""The loop of every method: history, propose, evaluate, append.
+
+`propose` is a pure function; the other functions connect it with the files of a search, so that any of them can be
+killed at any time and run again. One job per worker and round (the workflow) and one process for all rounds
+(`run_inline`) go through the same functions and give the same history.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from nas_lib import pareto
+from nas_lib.experiment import ATTEMPTS, Experiment
+from nas_lib.layout import SearchFolder, write_json, write_records, write_text
+from nas_lib.randomness import generator, seed_of
+from nas_lib.records import Candidate, Cost, Evaluation, Finalist, History, Proposal, in_order
+from nas_lib.spaces import Space
+from nas_lib.strategies.request import Request
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nas_lib.evaluation.candidate import Bench
+    from nas_lib.evaluation.training import Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search: a strategy of an experiment with one seed."""
+
+    experiment: Experiment
+    label: str
+    seed: int
+
+    @property
+    def folder(self) -> SearchFolder:
+        """Where its files lie."""
+        return self.experiment.folder.search(self.label, self.seed)
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether later proposals may continue a finished training."""
+        return self.experiment.strategy(self.label).keeps_weights
+
+
+# --- propose ---------------------------------------------------------------------------------------
+
+
+def propose(search: Search, round: int, history: History, pending: Sequence[Proposal]) -> list[Proposal]:
+    """The proposals of a round, from the evaluations of the rounds up to round - lag and the proposals since."""
+    experiment = search.experiment
+    request = Request(
+        space=experiment.space,
+        objectives=experiment.objective_names,
+        history=history,
+        pending=pending,
+        round=round,
+        count=experiment.budget.proposals,
+        epochs=experiment.budget.epochs,
+        rng=partial(generator, search.seed),
+    )
+    suggestions = experiment.strategy(search.label).propose(request)[: request.count]
+    earlier: dict[tuple[str, int], list[Proposal]] = defaultdict(list)
+    for known in [*(evaluation.proposal for evaluation in history), *pending]:
+        if known.duplicate_of is None and known.warm_start is None:
+            earlier[known.hash, known.epochs].append(known)
+    proposals = []
+    for slot, suggestion in enumerate(suggestions):
+        proposal = Proposal(
+            round=round,
+            slot=slot,
+            genotype=suggestion.genotype,
+            hash=experiment.space.hash(suggestion.genotype),
+            epochs=suggestion.epochs or experiment.budget.epochs,
+            origin=suggestion.origin,
+            warm_start=suggestion.warm_start,
+        )
+        if proposal.warm_start is None:
+            same_hash = earlier[proposal.hash, proposal.epochs]
+            original = _same(experiment.space, proposal, same_hash)
+            if original is None:
+                same_hash.append(proposal)
+            else:
+                proposal = proposal.model_copy(update={"duplicate_of": original.candidate})
+        proposals.append(proposal)
+    return proposals
+
+
+def _same(space: Space, proposal: Proposal, others: Iterable[Proposal]) -> Proposal | None:
+    """The first of `others` that is exactly the same architecture: equal hashes alone do not prove it."""
+    for other in others:
+        if other.genotype == proposal.genotype or space.same(other.genotype, proposal.genotype):
+            return other
+    return None
+
+
+def propose_round(search: Search, round: int) -> None:
+    """Write the proposals of a round.
+
+    Raises:
+        FileNotFoundError: an earlier round it builds on is not there yet.
+    """
+    known = round - search.experiment.budget.lag + 1
+    history = read_history(search.folder, range(max(0, known)))
+    pending = [
+        proposal for earlier in range(max(0, known), round) for proposal in read_proposals(search.folder, earlier)
+    ]
+    proposals = propose(search, round, history, pending)
+    write_json(search.folder.proposals(round), [proposal.model_dump(mode="json") for proposal in proposals])
+
+
+# --- evaluate --------------------------------------------------------------------------------------
+
+
+GetBench = Callable[[], "Bench"]
+"""Loads data and takes a device at the first call, so that a job with nothing to do needs neither."""
+
+
+@contextmanager
+def lazy_bench(experiment: Experiment, *, finalists: bool = False) -> Iterator[GetBench]:
+    """The bench of a job; its device is free again afterwards."""
+    with ExitStack() as stack:
+
+        @cache
+        def bench() -> Bench:
+            from nas_lib.evaluation import training
+            from nas_lib.evaluation.candidate import Bench
+            from nas_lib.evaluation.devices import claimed
+
+            resources = experiment.resources
+            name = stack.enter_context(claimed(resources.devices, Path(experiment.results)))
+            device = training.prepare_device(name, resources.threads)
+            data = experiment.task.for_finalists() if finalists else experiment.task.for_search()
+            return Bench(
+                space=experiment.space,
+                data=training.to_device(data, device),
+                shape=data.shape,
+                training=experiment.training,
+                latency=experiment.latency,
+                objectives=experiment.objective_names,
+                schedule_epochs=experiment.finalists.epochs if finalists else experiment.budget.epochs,
+                time_limit=None if finalists else experiment.budget.time_limit,
+            )
+
+        yield bench
+
+
+def evaluate_job(search: Search, round: int, job: int, bench: GetBench, attempt: int = 1) -> None:
+    """Evaluate the proposals of a round whose slot is `job` modulo the number of jobs, and write them.
+
+    Each finished evaluation is on disk at once; a job that is run again goes on after the last one.
+    """
+
+    def run(proposal: Proposal) -> Evaluation:
+        from nas_lib.evaluation import candidate
+
+        work = search.folder.work(proposal.candidate)
+        return candidate.evaluate(
+            bench(),
+            proposal,
+            seed=seed_of(search.seed, "train", *proposal.candidate),
+            checkpoint=checkpoint_of(work),
+            inherit=proposal.warm_start and checkpoint_of(search.folder.work(proposal.warm_start)),
+            on_epoch=lambda progress: report_epoch(work, proposal, progress),
+        )
+
+    evaluations = [
+        once(search.folder.work(proposal.candidate), proposal, run, attempt, keep=search.keeps_weights)
+        for proposal in read_proposals(search.folder, round)
+        if proposal.slot % search.experiment.budget.jobs == job and proposal.duplicate_of is None
+    ]
+    write_records(search.folder.job(round, job), evaluations)
+
+
+def checkpoint_of(work: Path) -> Path:
+    """Where the training of a candidate can be continued."""
+    return work / "checkpoint.pt"
+
+
+def once(
+    work: Path, proposal: Proposal, run: Callable[[Proposal], Evaluation], attempt: int = 1, keep: bool = False
+) -> Evaluation:
+    """The evaluation of a proposal, made exactly once however many processes ask for it.
+
+    A lock per candidate is held while it is trained; the operating system frees it when its owner dies. Whoever gets it
+    then finds the result, or continues from the last checkpoint.
+    """
+    finished = _finished(work, proposal)
+    if finished is not None:
+        return finished
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        owner = _read(work / "owner") or "another process"
+        log.warning("candidate %s is being trained by %s: waiting for it", proposal.candidate, owner)
+        lock.acquire()
+    try:
+        finished = _finished(work, proposal)
+        if finished is not None:
+            return finished
+        write_text(work / "owner", f"process {os.getpid()} on {os.uname().nodename}")
+        given_up = _given_up(work, proposal, attempt)
+        result = given_up or run(proposal)
+        write_text(work / "evaluation.json", result.model_dump_json() + "\n")
+        for name in ("epoch.json", "attempt.json", "owner", *(() if keep else ("checkpoint.pt",))):
+            (work / name).unlink(missing_ok=True)
+        log.info("candidate %s: %s", proposal.candidate, result.reason or "ok")
+        return result
+    finally:
+        lock.release()
+
+
+def _given_up(work: Path, proposal: Proposal, attempt: int) -> Evaluation | None:
+    """A failure where the process died in every attempt at this candidate without finishing an epoch in between."""
+    epoch = _epoch(work)
+    before = json.loads(_read(work / "attempt.json") or "{}")
+    died = 1 + before.get("died", 0) if before and attempt > 1 and before["epoch"] == epoch else 0
+    write_json(work / "attempt.json", {"epoch": epoch, "died": died})
+    if died + 1 < ATTEMPTS:
+        return None
+    reason = f"its process died {died} times in a row without finishing an epoch (out of memory?)"
+    return Evaluation(proposal=proposal, status="failed", reason=reason, cost=Cost(finished=time.time()))
+
+
+def _finished(work: Path, proposal: Proposal) -> Evaluation | None:
+    text = _read(work / "evaluation.json")
+    if text is None:
+        return None
+    try:
+        evaluation = Evaluation.model_validate_json(text)
+    except ValidationError:
+        log.warning("%s/evaluation.json is damaged: candidate %s is evaluated anew", work, proposal.candidate)
+        return None
+    if evaluation.proposal != proposal:
+        log.warning("%s belongs to another proposal: candidate %s is evaluated anew", work, proposal.candidate)
+        return None
+    return evaluation
+
+
+def report_epoch(work: Path, proposal: Proposal, progress: Progress) -> None:
+    """Leave a note of how far a training is, for the progress display."""
+    note = json.dumps({"epoch": progress.epoch, "epochs": proposal.epochs})
+    write_text(work / "epoch.json", note, durable=False)
+
+
+def _epoch(work: Path) -> int:
+    return int(json.loads(_read(work / "epoch.json") or '{"epoch": 0}')["epoch"])
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+
+
+# --- history ---------------------------------------------------------------------------------------
+
+
+def read_proposals(folder: SearchFolder, round: int) -> list[Proposal]:
+    """The proposals of a round, in the order of their slots."""
+    return [Proposal.model_validate(entry) for entry in json.loads(folder.proposals(round).read_text())]
+
+
+def read_history(folder: SearchFolder, rounds: Iterable[int], *, partial: bool = False) -> History:
+    """The evaluations of some rounds; a duplicate gets the result of its original, at no cost.
+
+    With `partial` what is not finished yet is left out.
+
+    Raises:
+        FileNotFoundError: without `partial`, an evaluation is missing.
+    """
+    found: dict[Candidate, Evaluation] = {}
+    for round in rounds:
+        if partial and not folder.proposals(round).exists():
+            continue
+        for proposal in read_proposals(folder, round):
+            if proposal.duplicate_of is None:
+                evaluation = _finished(folder.work(proposal.candidate), proposal)
+            else:
+                original = found.get(proposal.duplicate_of)
+                evaluation = original and original.model_copy(update={"proposal": proposal, "cost": Cost()})
+            if evaluation is not None:
+                found[proposal.candidate] = evaluation
+            elif not partial:
+                raise FileNotFoundError(f"candidate {proposal.candidate} of {folder.path} is not evaluated yet")
+    return in_order(found.values())
+
+
+def collect(search: Search) -> None:
+    """Write the whole history as a table, and its front."""
+    experiment = search.experiment
+    history = read_history(search.folder, range(experiment.budget.rounds))
+    search.folder.path.mkdir(parents=True, exist_ok=True)
+    partial = search.folder.history.with_suffix(".partial")
+    table(history).to_parquet(partial, index=False)
+    partial.replace(search.folder.history)
+    members = pareto.front(history, experiment.objective_names)
+    write_json(search.folder.front, [member.model_dump(mode="json") for member in members])
+
+
+def table(history: History) -> pd.DataFrame:
+    """One row per evaluation; nested parts as JSON, one column per objective and metric."""
+    import pandas as pd
+
+    rows = []
+    for evaluation in history:
+        proposal = evaluation.proposal
+        rows.append(
+            {
+                "round": proposal.round,
+                "slot": proposal.slot,
+                "hash": proposal.hash,
+                "epochs": proposal.epochs,
+                "origin": proposal.origin,
+                "warm_start": json.dumps(proposal.warm_start),
+                "duplicate_of": json.dumps(proposal.duplicate_of),
+                "status": evaluation.status,
+                "reason": evaluation.reason,
+                **{f"objective.{name}": value for name, value in evaluation.objectives.items()},
+                **{f"metric.{name}": value for name, value in evaluation.metrics.items()},
+                "genotype": json.dumps(proposal.genotype),
+                "curves": json.dumps(evaluation.curves),
+                "wall_clock": json.dumps(evaluation.wall_clock),
+                **{f"cost.{name}": value for name, value in evaluation.cost.model_dump().items()},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def run_inline(search: Search) -> None:
+    """All rounds of a search in this process. What is finished already is not done again."""
+    budget = search.experiment.budget
+    with lazy_bench(search.experiment) as bench:
+        for round in range(budget.rounds):
+            if not search.folder.proposals(round).exists():
+                propose_round(search, round)
+            for job in range(budget.jobs):
+                evaluate_job(search, round, job, bench)
+    collect(search)
+
+
+# --- finalists -------------------------------------------------------------------------------------
+
+
+def select_finalists(search: Search) -> None:
+    """Choose which members of the front are retrained: those that together keep most of its hypervolume."""
+    experiment = search.experiment
+    members = [Evaluation.model_validate(entry) for entry in json.loads(search.folder.front.read_text())]
+    chosen = pareto.spread_selection(members, experiment.objective_names, experiment.finalists.count)
+    write_json(search.folder.finalists, [evaluation.model_dump(mode="json") for evaluation in chosen])
+
+
+def retrain_finalist(search: Search, rank: int, bench: GetBench, attempt: int = 1) -> None:
+    """Retrain the finalist of a rank from scratch, `repeats` times, and test it."""
+    settings = search.experiment.finalists
+    selection = [Evaluation.model_validate(entry) for entry in json.loads(search.folder.finalists.read_text())]
+    target = search.folder.finalist(rank)
+    if rank >= len(selection):
+        write_records(target, [Finalist(rank=rank, chosen=None)])
+        return
+    chosen = selection[rank]
+
+    def run(proposal: Proposal) -> Evaluation:
+        from nas_lib.evaluation import candidate
+
+        work = target.parent / f"repeat-{proposal.slot}"
+        return candidate.retrain(
+            bench(),
+            proposal,
+            seed=seed_of(search.seed, "retrain", chosen.proposal.hash, proposal.slot),
+            checkpoint=checkpoint_of(work),
+            on_epoch=lambda progress: report_epoch(work, proposal, progress),
+        )
+
+    repeats = []
+    for repeat in range(settings.repeats):
+        proposal = Proposal(
+            round=chosen.proposal.round,
+            slot=repeat,
+            genotype=chosen.proposal.genotype,
+            hash=chosen.proposal.hash,
+            epochs=settings.epochs,
+            origin="retrain",
+        )
+        repeats.append(once(target.parent / f"repeat-{repeat}", proposal, run, attempt))
+    write_records(target, [Finalist(rank=rank, chosen=chosen, repeats=repeats)])
+
+
+def read_finalists(search: Search) -> list[Finalist]:
+    """The finalists of a search that have been retrained so far, best first in the first objective."""
+    paths = [search.folder.finalist(rank) for rank in range(search.experiment.finalists.count)]
+    finalists = [Finalist.model_validate_json(path.read_text()) for path in paths if path.exists()]
+    return [finalist for finalist in finalists if finalist.chosen is not None]

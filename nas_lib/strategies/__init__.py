@@ -1,0 +1,19 @@
+"""Search strategies: how history becomes proposals.
+
+A strategy is its settings plus one pure function, `propose`. It keeps no state: at every call it is
+rebuilt from history, so resume and replay need no code of their own.
+To add a strategy: one file, and one line in `StrategySettings`.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from nas_lib.strategies.random_search import RandomSearch
+
+try:  # temporary until bayesian.py is there
+    from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO
+
+    StrategySettings = Annotated[RandomSearch | BayesianOptimization | ParEGO, Field(discriminator="name")]
+except ModuleNotFoundError:
+    StrategySettings = RandomSearch

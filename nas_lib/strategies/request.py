@@ -1,0 +1,64 @@
+"""What a strategy is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import numpy as np
+
+from nas_lib.records import Candidate, Genotype, History, Proposal
+
+if TYPE_CHECKING:
+    from nas_lib.spaces import Space
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of a strategy: what is known, and what is wanted."""
+
+    space: Space
+    objectives: Sequence[str]
+    """Names of the objectives, all minimised."""
+    history: History
+    """Finished evaluations it may learn from, in order, failed ones included."""
+    pending: Sequence[Proposal]
+    """Proposals made earlier whose evaluations are not in `history` yet."""
+    round: int
+    count: int
+    """How many suggestions are wanted: one per slot 0 .. count - 1 of the round."""
+    epochs: int
+    """Fidelity of a full evaluation."""
+    rng: Callable[..., np.random.Generator]
+    """`rng(purpose, *where)`: the generator for this place; equal places give equal draws. What is drawn
+    at `rng("initial", round, slot)` is shared by all strategies of one seed."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A genotype a strategy wants evaluated."""
+
+    genotype: Genotype
+    origin: str
+    epochs: int | None = None
+    """Fidelity; None means the request's full `epochs`."""
+    warm_start: Candidate | None = None
+
+
+class Strategy(Protocol):
+    """What every strategy offers."""
+
+    @property
+    def name(self) -> str:
+        """Name of the strategy in configurations."""
+
+    needs: ClassVar[frozenset[str]]
+    """Operators the space must offer."""
+    objectives: ClassVar[tuple[int, int | None]]
+    """Fewest and most objectives it can handle (None: no limit)."""
+    keeps_weights: ClassVar[bool]
+    """Whether it proposes warm starts, so that trained weights must be kept."""
+
+    def propose(self, request: Request) -> list[Suggestion]:
+        """At most `request.count` suggestions; fewer when it has finished. A pure function of the request."""
