@@ -1,0 +1,108 @@
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from nas_lib.experiment import ATTEMPTS, ConfigurationError, Experiment, changed_since, load_merged
+from nas_lib.layout import write_json
+
+DEFAULT_CONFIGURATION = "config/digits.yaml"
+PYTHON = sys.executable
+
+# A chain of rounds is as deep as it is long, and Snakemake follows it by recursion.
+sys.setrecursionlimit(100_000)
+
+
+def read_experiment() -> Experiment:
+    """The experiment of --configfile, or the default one; --config overrides single keys of either."""
+    given = [Path(file) for file in workflow.overwrite_configfiles or [DEFAULT_CONFIGURATION]]
+    files = [file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file for file in given]
+    try:
+        experiment = load_merged(files, workflow.config_settings.config)
+        stored = experiment.folder.configuration
+        if stored.exists() and (changed := changed_since(experiment, json.loads(stored.read_text()))):
+            raise ConfigurationError(
+                f"{', '.join(map(str, files))}: {experiment.folder.path} holds results made with another {', '.join(changed)}; "
+                "give the experiment a new name (`experiment:`), or remove that folder"
+            )
+    except ConfigurationError as error:
+        raise WorkflowError(f"The configuration is wrong:\n{error}") from None
+    return experiment
+
+
+EXPERIMENT = read_experiment()
+FOLDER = EXPERIMENT.folder
+FILE = FOLDER.configuration
+LOGS = FOLDER.path / "logs"
+ROUNDS = range(EXPERIMENT.budget.rounds)
+JOBS = range(EXPERIMENT.budget.jobs)
+RANKS = range(EXPERIMENT.finalists.count)
+SEARCH = FOLDER.search("{strategy}", "{seed}")
+SEARCHES = [FOLDER.search(label, seed) for seed in EXPERIMENT.seeds for label in EXPERIMENT.labels]
+RETRIES = (ATTEMPTS - 1) * -(-EXPERIMENT.budget.proposals // EXPERIMENT.budget.jobs)
+COMMAND = "--strategy {wildcards.strategy:q} --seed {wildcards.seed}"
+
+
+wildcard_constraints:
+    strategy="|".join(EXPERIMENT.labels),
+    seed=r"-?\d+",
+    round=r"\d+",
+    job=r"\d+",
+    rank=r"\d+",
+
+
+def proposals_needed(wildcards):
+    """Files the proposals of a round are made from: evaluations up to round - lag, proposals since."""
+    folder = FOLDER.search(wildcards.strategy, wildcards.seed)
+    round = int(wildcards.round)
+    known = round - EXPERIMENT.budget.lag
+    return [folder.proposals(round - 1)] * (round > 0) + [folder.job(known, job) for job in JOBS if known >= 0]
+
+
+def every_job(wildcards):
+    """The evaluations of all rounds, in ascending order: an earlier round is then planned before a later one."""
+    folder = FOLDER.search(wildcards.strategy, wildcards.seed)
+    return [folder.job(round, job) for round in ROUNDS for job in JOBS]
+
+
+def clear_stale_lock() -> None:
+    """Remove the directory lock that a killed snakemake left behind.
+
+    Every snakemake that executes here holds a shared lock, which the operating system frees when it dies. Whoever gets it
+    exclusively is alone, so that Snakemake's own locks in this folder are nobody's.
+    """
+    global _alive
+    folder = Path(".snakemake")
+    folder.mkdir(exist_ok=True)
+    _alive = open(folder / "alive.lock", "w")
+    try:
+        fcntl.flock(_alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass
+    else:
+        for stale in (folder / "locks").glob("*.lock"):
+            stale.unlink()
+    fcntl.flock(_alive, fcntl.LOCK_SH)
+
+
+if workflow.is_main_process and not workflow.dryrun:
+    clear_stale_lock()
+
+
+def begin() -> None:
+    """Store the experiment for the commands of the rules, and show progress while they run."""
+    content = json.loads(EXPERIMENT.model_dump_json())
+    if not FILE.exists() or json.loads(FILE.read_text()) != content:
+        write_json(FILE, content)
+    subprocess.Popen([PYTHON, "-m", "nas_lib", "watch", FILE, "--parent", str(os.getpid()), "--cores", str(workflow.cores)])
+
+
+def farewell() -> str:
+    return (
+        f"\nReport:  {FOLDER.report}\n"
+        f"MLflow:  mlflow ui --backend-store-uri {EXPERIMENT.tracking.uri} --host 127.0.0.1\n"
+    )
