@@ -79,6 +79,18 @@ class Tracking(Settings):
     """Any MLflow tracking URI: a SQLite file, or the address of a server."""
 
 
+ALLOWED = {
+    "int_": "a whole number",
+    "float_": "a number",
+    "string_type": "text",
+    "string_pattern_mismatch": "small letters, digits, '_', '.' and '-', beginning with a letter or digit",
+    "bool_": "true or false",
+    "tuple_type": "a list",
+    "model_": "a mapping of keys to values",
+    "dict_type": "a mapping of keys to values",
+}
+"""Plain words for the kinds of mistakes that pydantic describes for programmers, by how the kind begins."""
+
 SLUG = r"^[a-z0-9][a-z0-9_.-]*$"
 
 
@@ -110,9 +122,9 @@ class Experiment(Settings):
     finalists: Finalists = Finalists()
     """What happens to the fronts."""
     resources: Resources = Resources()
-    """What one job may use."""
+    """What one job may use: CPU threads and devices."""
     tracking: Tracking = Tracking()
-    """Where runs appear in MLflow."""
+    """The MLflow store that shows every run."""
 
     @field_validator("strategies", mode="before")
     @classmethod
@@ -237,11 +249,22 @@ def parse(content: object, source: str) -> Experiment:
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
-        mistakes += [_line(details) for details in error.errors()]
+        mistakes += [_line(details) for details in _without_consequences(error.errors())]
     mistakes += _impossible_combinations(_valid_sections(content))
     if mistakes or experiment is None:
         raise ConfigurationError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
     return experiment
+
+
+def _without_consequences(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The mistakes without those that follow from one further inside: a list is too short without its bad items."""
+
+    def caused(details: ErrorDetails) -> bool:
+        place = details["loc"]
+        inside = any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in errors)
+        return details["type"] == "too_short" and inside
+
+    return [details for details in errors if not caused(details)]
 
 
 def _valid_sections(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,25 +318,28 @@ def _line(details: ErrorDetails) -> str:
     found = _shown(details["input"])
     if kind == "extra_forbidden":
         known = list(model.model_fields) if model else []
-        near = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"{where}: unknown key{hint}; allowed are {', '.join(known)}"
+        return f"{where}: unknown key{_nearest(path[-1], known)}; allowed are {', '.join(known)}"
     if kind == "missing":
         return f"{where}: missing; this key is required"
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         tags = context.get("expected_tags", "")
         names = [name.strip("' ") for name in tags.split(",")] if tags else []
         tag = context.get("tag", "")
-        near = difflib.get_close_matches(tag, names, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
         key = context.get("discriminator", "'name'").strip("'")
         found = _shown(tag) if tag else found
-        return f"{where}.{key}: found {found}{hint}, allowed is " + (f"one of {tags}" if tags else "a mapping with it")
-    message = re.sub(r"^(Value error|Assertion failed), ", "", details["msg"])
+        allowed = f"one of {tags}" if tags else f"a mapping with the key {key!r}"
+        return f"{where}.{key}: found {found}{_nearest(tag, names)}, allowed is {allowed}"
     if kind == "value_error":
-        return f"{where}: {message}"
-    allowed = message.removeprefix("Input should be ")
-    return f"{where}: found {found}, allowed is {allowed[0].lower()}{allowed[1:]}"
+        return f"{where}: {details['msg'].removeprefix('Value error, ')}"
+    plain = next((words for start, words in ALLOWED.items() if kind.startswith(start)), None)
+    allowed = plain or details["msg"].removeprefix("Input should be ")
+    hint = _nearest(str(details["input"]), re.findall(r"'([^']*)'", allowed)) if kind == "literal_error" else ""
+    return f"{where}: found {found}{hint}, allowed is {allowed[0].lower()}{allowed[1:]}"
+
+
+def _nearest(found: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(found, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _resolve(location: tuple[int | str, ...]) -> tuple[list[str], type[Settings] | None]:

@@ -15,8 +15,11 @@ class Training(Settings):
     learning_rate: float = Field(default=0.1, gt=0)
     """At the first step; falls to 0 along a cosine over the epochs of a full evaluation."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of Nesterov; 0 is plain gradient descent."""
     weight_decay: float = Field(default=1e-4, ge=0)
+    """Factor of the weights that is added to their gradient."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target probability that is spread over all classes."""
     gradient_clip: float | None = Field(default=None, gt=0)
     """Largest 2-norm of the gradient; larger ones are scaled down. Default: no limit."""
     crop_padding: int = Field(default=0, ge=0)

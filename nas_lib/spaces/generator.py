@@ -28,67 +28,60 @@ if TYPE_CHECKING:
     from nas_lib.tasks.data import Shape
 
 
-def _as_range(value: object) -> object:
-    """A single number is the range from itself to itself."""
-    return (value, value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+def _range(kind: type[int] | type[float], lowest: float, highest: float) -> BeforeValidator:
+    """Accepts a number, which is the range from itself to itself, or [low, high]."""
+    allowed = f"a {'whole ' if kind is int else ''}number from {lowest} to {highest}, or [low, high]"
+
+    def check(value: object) -> object:
+        ends = list(value) if isinstance(value, list | tuple) else [value, value]
+        numbers = (int,) if kind is int else (int, float)
+        if not (
+            len(ends) == 2
+            and all(isinstance(end, numbers) and not isinstance(end, bool) for end in ends)
+            and lowest <= ends[0] <= ends[1] <= highest
+        ):
+            raise ValueError(f"found {value!r}, allowed is {allowed}")
+        return tuple(kind(end) for end in ends)
+
+    return BeforeValidator(check)
 
 
-def _ordered(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] > value[1]:
-        raise ValueError(f"found {list(value)}, allowed is a number or [low, high] with low <= high")
-    return value
-
-
-Whole = Annotated[int, Field(ge=1, le=1000)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Nodes = Annotated[tuple[int, int], _range(int, 1, 1000)]
+Neighbours = Annotated[tuple[int, int], _range(int, 2, 1000)]
+Probability = Annotated[tuple[float, float], _range(float, 0, 1)]
 Weight = Annotated[float, Field(ge=0)]
-IntegerRange = Annotated[tuple[Whole, Whole], BeforeValidator(_as_range)]
-ShareRange = Annotated[tuple[Share, Share], BeforeValidator(_as_range)]
 
 
 class WattsStrogatz(Settings):
     """A ring in which every node is joined to its `k` nearest, each edge then rewired with probability `p`."""
 
     model: Literal["WS"]
-    nodes: IntegerRange
+    nodes: Nodes
     """Nodes of one graph: a number or [low, high]."""
-    k: IntegerRange
+    k: Neighbours
     """Neighbours on the ring: a number or [low, high]. Odd values act as the even one below."""
-    p: ShareRange
+    p: Probability
     """Rewiring probability: a number or [low, high]."""
-
-    _order = field_validator("nodes", "k", "p")(_ordered)
-
-    @field_validator("k")
-    @classmethod
-    def _at_least_two(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if value[0] < 2:
-            raise ValueError(f"found {list(value)}, allowed is 2 or more: with less the graph has no edges")
-        return value
 
 
 class ErdosRenyi(Settings):
     """Every pair of nodes is joined with probability `p`."""
 
     model: Literal["ER"]
-    nodes: IntegerRange
+    nodes: Nodes
     """Nodes of one graph: a number or [low, high]."""
-    p: ShareRange
+    p: Probability
     """Edge probability: a number or [low, high]."""
-
-    _order = field_validator("nodes", "p")(_ordered)
 
 
 class BarabasiAlbert(Settings):
     """Nodes are added one by one, each joined to `m` earlier ones, preferably to those with many edges."""
 
     model: Literal["BA"]
-    nodes: IntegerRange
+    nodes: Nodes
     """Nodes of one graph: a number or [low, high]."""
-    m: IntegerRange
+    m: Nodes
     """Edges a new node brings: a number or [low, high]."""
-
-    _order = field_validator("nodes", "m")(_ordered)
 
 
 Level = Annotated[WattsStrogatz | ErdosRenyi | BarabasiAlbert, Field(discriminator="model")]

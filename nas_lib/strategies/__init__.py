@@ -9,11 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO
 from nas_lib.strategies.random_search import RandomSearch
 
-try:  # temporary until bayesian.py is there
-    from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO
-
-    StrategySettings = Annotated[RandomSearch | BayesianOptimization | ParEGO, Field(discriminator="name")]
-except ModuleNotFoundError:
-    StrategySettings = RandomSearch
+StrategySettings = Annotated[RandomSearch | BayesianOptimization | ParEGO, Field(discriminator="name")]

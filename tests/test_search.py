@@ -1,0 +1,276 @@
+"""The loop: propose, evaluate exactly once, collect; however it is cut into processes."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from nas_lib import search as loop
+from nas_lib.experiment import ATTEMPTS, Experiment, parse
+from nas_lib.layout import SearchFolder, write_json, write_text
+from nas_lib.records import Evaluation, History, Proposal, without_wall_clock
+from nas_lib.search import Search
+
+TINY: dict[str, Any] = {
+    "experiment": "tiny",
+    "task": {"name": "digits", "train_images": 60, "validation_images": 40},
+    "space": {"name": "generator", "parameters": 8000, "head_channels": 16, "max_operations": 24},
+    "strategies": ["random"],
+    "objectives": ["error", "flops"],
+    "budget": {"rounds": 3, "proposals": 3, "jobs": 2, "epochs": 2},
+    "training": {"batch_size": 20, "checkpoint_seconds": 0},
+    "seeds": [1],
+    "finalists": {"count": 2, "repeats": 2, "epochs": 2},
+}
+
+
+def tiny(folder: Path, **changes: Any) -> Experiment:
+    content = {**TINY, "results": str(folder)}
+    for key, value in changes.items():
+        content[key] = {**content[key], **value} if isinstance(value, dict) else value
+    return parse(content, "tiny")
+
+
+def run_as_jobs(search: Search) -> None:
+    """What the workflow does: one process's work at a time, jobs of a round in any order."""
+    budget = search.experiment.budget
+    for round in range(budget.rounds):
+        loop.propose_round(search, round)
+        for job in reversed(range(budget.jobs)):
+            with loop.lazy_bench(search.experiment) as bench:
+                loop.evaluate_job(search, round, job, bench)
+    loop.collect(search)
+
+
+def history_of(search: Search) -> History:
+    return loop.read_history(search.folder, range(search.experiment.budget.rounds))
+
+
+def comparable(search: Search) -> list[dict[str, Any]]:
+    return [without_wall_clock(evaluation) for evaluation in history_of(search)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Search:
+    search = Search(tiny(tmp_path_factory.mktemp("inline")), "random", 1)
+    loop.run_inline(search)
+    return search
+
+
+def test_inline_and_jobs_give_the_same_history(finished: Search, tmp_path: Path) -> None:
+    jobs = Search(tiny(tmp_path), "random", 1)
+    run_as_jobs(jobs)
+    assert comparable(jobs) == comparable(finished)
+    assert len(comparable(jobs)) == 9
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_the_number_of_jobs_does_not_change_the_history(finished: Search, tmp_path: Path, jobs: int) -> None:
+    other = Search(tiny(tmp_path, budget={"jobs": jobs}), "random", 1)
+    run_as_jobs(other)
+    assert comparable(other) == comparable(finished)
+
+
+def test_a_search_can_be_continued_with_more_rounds(finished: Search, tmp_path: Path) -> None:
+    shorter = Search(tiny(tmp_path, budget={"rounds": 2}), "random", 1)
+    loop.run_inline(shorter)
+    longer = Search(tiny(tmp_path), "random", 1)
+    loop.run_inline(longer)
+    assert comparable(longer) == comparable(finished)
+
+
+def test_seeds_differ_and_repeat(finished: Search, tmp_path: Path) -> None:
+    again, other = (Search(tiny(tmp_path / str(seed), budget={"rounds": 1}), "random", seed) for seed in (1, 2))
+    loop.run_inline(again)
+    loop.run_inline(other)
+    assert comparable(again) == comparable(finished)[:3]
+    assert comparable(other) != comparable(finished)[:3]
+
+
+def test_the_history_table_has_one_row_per_candidate_and_plain_columns(finished: Search) -> None:
+    table = pd.read_parquet(finished.folder.history)
+    assert len(table) == 9
+    assert {"round", "slot", "hash", "status", "objective.error", "objective.flops", "cost.seconds"} <= set(
+        table.columns
+    )
+    assert json.loads(table["genotype"][0])["draw"] == history_of(finished)[0].proposal.genotype["draw"]
+
+
+def test_no_weights_are_left_behind_unless_a_strategy_continues_them(finished: Search) -> None:
+    assert not list(finished.folder.path.rglob("checkpoint.pt"))
+
+
+def test_finalists_are_retrained_and_tested(finished: Search) -> None:
+    loop.select_finalists(finished)
+    for rank in range(3):
+        with loop.lazy_bench(finished.experiment, finalists=True) as bench:
+            loop.retrain_finalist(finished, rank, bench)
+    finalists = loop.read_finalists(finished)
+    front = json.loads(finished.folder.front.read_text())
+    assert len(finalists) == min(2, len(front))
+    for finalist in finalists:
+        assert [repeat.proposal.epochs for repeat in finalist.repeats] == [2, 2]
+        first, second = (repeat.metrics["test_error"] for repeat in finalist.repeats)
+        assert 0 <= float(first) <= 1
+        assert finalist.repeats[0].curves != finalist.repeats[1].curves
+        assert isinstance(second, float)
+
+
+# --- propose ---------------------------------------------------------------------------------------
+
+
+def evaluated(proposals: list[Proposal]) -> History:
+    return [Evaluation(proposal=proposal, status="ok", objectives={"error": 0.5, "flops": 1}) for proposal in proposals]
+
+
+def deterministic(folder: Path, **budget: int) -> Search:
+    """A space with one architecture only: every proposal after the first is a duplicate."""
+    triangle = {"model": "WS", "nodes": 3, "k": 2, "p": 0.5}
+    return Search(tiny(folder, space={"levels": [triangle, triangle]}, budget=budget), "random", 1)
+
+
+def test_an_architecture_is_proposed_for_training_once_per_round(tmp_path: Path) -> None:
+    first, second, third = loop.propose(deterministic(tmp_path), 0, [], [])
+    assert first.duplicate_of is None
+    assert first.genotype != second.genotype
+    assert second.duplicate_of == third.duplicate_of == (0, 0)
+
+
+def test_duplicates_of_earlier_and_of_pending_proposals_are_found(tmp_path: Path) -> None:
+    search = deterministic(tmp_path)
+    earlier = loop.propose(search, 0, [], [])
+    for history, pending in ((evaluated(earlier), []), ([], earlier)):
+        assert [proposal.duplicate_of for proposal in loop.propose(search, 1, history, pending)] == [(0, 0)] * 3
+
+
+def test_the_same_architecture_at_another_fidelity_is_no_duplicate(tmp_path: Path) -> None:
+    earlier = [
+        proposal.model_copy(update={"epochs": 1}) for proposal in loop.propose(deterministic(tmp_path), 0, [], [])
+    ]
+    assert loop.propose(deterministic(tmp_path), 1, evaluated(earlier), [])[0].duplicate_of is None
+
+
+def test_equal_hashes_of_different_architectures_are_no_duplicates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = Search(tiny(tmp_path), "random", 1)
+    monkeypatch.setattr(type(search.experiment.space), "hash", lambda _space, _genotype: "collision")
+    assert [proposal.duplicate_of for proposal in loop.propose(search, 0, [], [])] == [None] * 3
+
+
+def test_a_duplicate_gets_the_result_of_its_original_at_no_cost(tmp_path: Path) -> None:
+    search = deterministic(tmp_path, rounds=2)
+    run_as_jobs(search)
+    original, *others = history_of(search)
+    assert len(others) == 5
+    assert original.cost.seconds > 0
+    for other in others:
+        assert (other.objectives, other.cost.seconds, other.cost.epochs) == (original.objectives, 0, 0)
+
+
+@pytest.mark.parametrize("lag", [1, 2])
+def test_with_lag_proposals_know_only_the_rounds_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lag: int
+) -> None:
+    search = Search(tiny(tmp_path, budget={"lag": lag, "rounds": 4}), "random", 1)
+    seen = []
+
+    def spy(search: Search, round: int, history: History, pending: list[Proposal]) -> list[Proposal]:
+        seen.append((round, {e.proposal.round for e in history}, {p.round for p in pending}))
+        return original(search, round, history, pending)
+
+    original = loop.propose
+    monkeypatch.setattr(loop, "propose", spy)
+    run_as_jobs(search)
+    for round, known, pending in seen:
+        assert known == set(range(max(0, round - lag + 1)))
+        assert pending == set(range(max(0, round - lag + 1), round))
+
+
+# --- exactly once ----------------------------------------------------------------------------------
+
+
+def some_proposal() -> Proposal:
+    return Proposal(round=0, slot=0, genotype={}, hash="h", epochs=3)
+
+
+def slow_result(work: Path, proposal: Proposal) -> Evaluation:
+    with (work.parent / "trainings").open("a") as file:
+        file.write("x")
+    time.sleep(1)
+    return Evaluation(proposal=proposal, status="ok", objectives={"error": 0.1})
+
+
+def train_once(work: Path) -> None:
+    loop.once(work, some_proposal(), lambda proposal: slow_result(work, proposal))
+
+
+def test_processes_that_want_the_same_candidate_train_it_once(tmp_path: Path) -> None:
+    work = tmp_path / "candidate"
+    processes = [multiprocessing.get_context("spawn").Process(target=train_once, args=(work,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert (tmp_path / "trainings").read_text() == "x"
+
+
+def test_a_candidate_whose_owner_is_dead_is_taken_over(tmp_path: Path) -> None:
+    work = tmp_path / "candidate"
+    owner = multiprocessing.get_context("spawn").Process(target=train_once, args=(work,))
+    owner.start()
+    while not (tmp_path / "trainings").exists():
+        time.sleep(0.02)
+    assert owner.pid is not None
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.join(60)
+    train_once(work)
+    assert (tmp_path / "trainings").read_text() == "xx"
+    assert json.loads((work / "evaluation.json").read_text())["status"] == "ok"
+
+
+def test_a_damaged_evaluation_is_made_anew(tmp_path: Path) -> None:
+    write_text(tmp_path / "evaluation.json", '{"proposal": {"rou')
+    result = loop.once(tmp_path, some_proposal(), lambda p: Evaluation(proposal=p, status="failed", reason="r"))
+    assert result.reason == "r"
+
+
+def dying(_proposal: Proposal) -> Evaluation:
+    raise KeyboardInterrupt
+
+
+def test_a_candidate_that_kills_its_process_every_time_is_recorded_as_failed(tmp_path: Path) -> None:
+    for attempt in range(1, ATTEMPTS):
+        with pytest.raises(KeyboardInterrupt):
+            loop.once(tmp_path, some_proposal(), dying, attempt)
+    result = loop.once(tmp_path, some_proposal(), dying, ATTEMPTS)
+    assert result.status == "failed"
+    assert result.reason == "its process died 3 times in a row without finishing an epoch (out of memory?)"
+
+
+def test_a_candidate_that_gets_on_between_deaths_is_not_given_up(tmp_path: Path) -> None:
+    for attempt in range(1, 2 * ATTEMPTS):
+        write_json(tmp_path / "epoch.json", {"epoch": attempt, "epochs": 99})
+        with pytest.raises(KeyboardInterrupt):
+            loop.once(tmp_path, some_proposal(), dying, attempt)
+
+
+def test_deaths_in_runs_the_user_started_anew_do_not_count(tmp_path: Path) -> None:
+    for _ in range(2 * ATTEMPTS):
+        with pytest.raises(KeyboardInterrupt):
+            loop.once(tmp_path, some_proposal(), dying, attempt=1)
+
+
+def test_a_history_that_is_not_complete_is_refused_unless_asked_for(tmp_path: Path) -> None:
+    folder = SearchFolder(tmp_path)
+    write_json(folder.proposals(0), [some_proposal().model_dump(mode="json")])
+    with pytest.raises(FileNotFoundError, match=r"candidate \(0, 0\) .* is not evaluated yet"):
+        loop.read_history(folder, range(1))
+    assert loop.read_history(folder, range(2), partial=True) == []
