@@ -28,4 +28,6 @@ onsuccess:
 
 
 onerror:
-    print(f"Not everything is done. Nothing is lost: correct the cause and run the same command again. Logs: {LOGS}")
+    print(
+        f"Not everything is done. Nothing is lost: correct the cause and run the same command again. Logs: {LOGS}"
+    )

@@ -1,30 +1,49 @@
 import fcntl
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from nas_lib.experiment import ATTEMPTS, ConfigurationError, Experiment, changed_since, load_merged
+from nas_lib.experiment import (
+    ATTEMPTS,
+    ConfigurationError,
+    Experiment,
+    changed_since,
+    load_merged,
+)
 from nas_lib.layout import write_json
+from nas_lib.report.figures import figure_names
 
 DEFAULT_CONFIGURATION = "config/digits.yaml"
-PYTHON = sys.executable
+ENVIRONMENT = "../../environment.yml"
 
+# Rules call `python`: the one that runs this workflow, also where its environment is not activated.
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
+)
 # A chain of rounds is as deep as it is long, and Snakemake follows it by recursion.
 sys.setrecursionlimit(100_000)
 
 
 def read_experiment() -> Experiment:
     """The experiment of --configfile, or the default one; --config overrides single keys of either."""
-    given = [Path(file) for file in workflow.overwrite_configfiles or [DEFAULT_CONFIGURATION]]
-    files = [file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file for file in given]
+    given = [
+        Path(file) for file in workflow.overwrite_configfiles or [DEFAULT_CONFIGURATION]
+    ]
+    files = [
+        file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+        for file in given
+    ]
     try:
         experiment = load_merged(files, workflow.config_settings.config)
         stored = experiment.folder.configuration
-        if stored.exists() and (changed := changed_since(experiment, json.loads(stored.read_text()))):
+        if stored.exists() and (
+            changed := changed_since(experiment, json.loads(stored.read_text()))
+        ):
             raise ConfigurationError(
                 f"{', '.join(map(str, files))}: {experiment.folder.path} holds results made with another {', '.join(changed)}; "
                 "give the experiment a new name (`experiment:`), or remove that folder"
@@ -42,9 +61,21 @@ ROUNDS = range(EXPERIMENT.budget.rounds)
 JOBS = range(EXPERIMENT.budget.jobs)
 RANKS = range(EXPERIMENT.finalists.count)
 SEARCH = FOLDER.search("{strategy}", "{seed}")
-SEARCHES = [FOLDER.search(label, seed) for seed in EXPERIMENT.seeds for label in EXPERIMENT.labels]
+SEARCHES = [
+    FOLDER.search(label, seed)
+    for seed in EXPERIMENT.seeds
+    for label in EXPERIMENT.labels
+]
 RETRIES = (ATTEMPTS - 1) * -(-EXPERIMENT.budget.proposals // EXPERIMENT.budget.jobs)
-COMMAND = "--strategy {wildcards.strategy:q} --seed {wildcards.seed}"
+OF_SEARCH = "--strategy {wildcards.strategy:q} --seed {wildcards.seed}"
+OF_JOB = "--threads {threads} --attempt {resources.attempt}"
+
+
+def step(name: str, *options: str) -> str:
+    """The shell command of a step: the same words that start it by hand."""
+    return " ".join(
+        ["python -m nas_lib", name, shlex.quote(str(FILE)), *options, "> {log:q} 2>&1"]
+    )
 
 
 wildcard_constraints:
@@ -60,7 +91,9 @@ def proposals_needed(wildcards):
     folder = FOLDER.search(wildcards.strategy, wildcards.seed)
     round = int(wildcards.round)
     known = round - EXPERIMENT.budget.lag
-    return [folder.proposals(round - 1)] * (round > 0) + [folder.job(known, job) for job in JOBS if known >= 0]
+    return [folder.proposals(round - 1)] * (round > 0) + [
+        folder.job(known, job) for job in JOBS if known >= 0
+    ]
 
 
 def every_job(wildcards):
@@ -98,7 +131,19 @@ def begin() -> None:
     content = json.loads(EXPERIMENT.model_dump_json())
     if not FILE.exists() or json.loads(FILE.read_text()) != content:
         write_json(FILE, content)
-    subprocess.Popen([PYTHON, "-m", "nas_lib", "watch", FILE, "--parent", str(os.getpid()), "--cores", str(workflow.cores)])
+    subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "nas_lib",
+            "watch",
+            FILE,
+            "--parent",
+            str(os.getpid()),
+            "--cores",
+            str(workflow.cores),
+        ]
+    )
 
 
 def farewell() -> str:

@@ -5,10 +5,12 @@ rule select:
         SEARCH.finalists,
     log:
         LOGS / "{strategy}/seed-{seed}/select.log",
+    conda:
+        ENVIRONMENT
     params:
         finalists=EXPERIMENT.finalists.count,
     shell:
-        "{PYTHON:q} -m nas_lib select {FILE:q} " + COMMAND + " > {log:q} 2>&1"
+        step("select", OF_SEARCH)
 
 
 rule retrain:
@@ -20,13 +22,14 @@ rule retrain:
         LOGS / "{strategy}/seed-{seed}/finalist-{rank}.log",
     benchmark:
         FOLDER.path / "benchmarks/{strategy}/seed-{seed}/finalist-{rank}.tsv"
-    threads: EXPERIMENT.resources.threads
     retries: RETRIES
+    conda:
+        ENVIRONMENT
+    threads: EXPERIMENT.resources.threads
     resources:
         attempt=lambda wildcards, attempt: attempt,
     params:
         repeats=EXPERIMENT.finalists.repeats,
         epochs=EXPERIMENT.finalists.epochs,
     shell:
-        "{PYTHON:q} -m nas_lib retrain {FILE:q} " + COMMAND + " --rank {wildcards.rank}"
-        " --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
+        step("retrain", OF_SEARCH, "--rank {wildcards.rank}", OF_JOB)

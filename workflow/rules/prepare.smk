@@ -3,8 +3,10 @@ rule data:
         FOLDER.path / "data.json",
     log:
         LOGS / "data.log",
+    conda:
+        ENVIRONMENT
     shell:
-        "{PYTHON:q} -m nas_lib data {FILE:q} --done {output:q} > {log:q} 2>&1"
+        step("data", "--done {output:q}")
 
 
 rule tracking_store:
@@ -12,5 +14,7 @@ rule tracking_store:
         touch(FOLDER.path / "tracking-store.done"),
     log:
         LOGS / "tracking-store.log",
+    conda:
+        ENVIRONMENT
     shell:
-        "{PYTHON:q} -m nas_lib tracking-store {FILE:q} > {log:q} 2>&1"
+        step("tracking-store")

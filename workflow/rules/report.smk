@@ -5,11 +5,13 @@ rule compare:
         FOLDER.comparison,
     log:
         LOGS / "compare.log",
+    conda:
+        ENVIRONMENT
     params:
         references=[objective.reference for objective in EXPERIMENT.objectives],
         order=EXPERIMENT.labels,
     shell:
-        "{PYTHON:q} -m nas_lib compare {FILE:q} > {log:q} 2>&1"
+        step("compare")
 
 
 rule figures:
@@ -18,15 +20,25 @@ rule figures:
         [search.finalist(rank) for search in SEARCHES for rank in RANKS],
     output:
         [
-            report(FOLDER.figures / name, category="Figures", labels={"figure": Path(name).stem})
+            report(
+                FOLDER.figures / name,
+                category="Figures",
+                labels={"figure": Path(name).stem},
+            )
             for name in figure_names(EXPERIMENT)
             if name.endswith(".svg")
         ],
-        [FOLDER.figures / name for name in figure_names(EXPERIMENT) if not name.endswith(".svg")],
+        [
+            FOLDER.figures / name
+            for name in figure_names(EXPERIMENT)
+            if not name.endswith(".svg")
+        ],
     log:
         LOGS / "figures.log",
+    conda:
+        ENVIRONMENT
     shell:
-        "{PYTHON:q} -m nas_lib figures {FILE:q} > {log:q} 2>&1"
+        step("figures")
 
 
 rule report:
@@ -38,10 +50,12 @@ rule report:
         report(FOLDER.report, category="Report"),
     log:
         LOGS / "report.log",
+    conda:
+        ENVIRONMENT
     params:
         experiment=EXPERIMENT.model_dump_json(),
     shell:
-        "{PYTHON:q} -m nas_lib report {FILE:q} > {log:q} 2>&1"
+        step("report")
 
 
 rule track:
@@ -52,7 +66,9 @@ rule track:
         FOLDER.tracking,
     log:
         LOGS / "track.log",
+    conda:
+        ENVIRONMENT
     params:
         uri=EXPERIMENT.tracking.uri,
     shell:
-        "{PYTHON:q} -m nas_lib track {FILE:q} --done {output:q} > {log:q} 2>&1"
+        step("track", "--done {output:q}")

@@ -11,11 +11,13 @@ if EXPERIMENT.budget.inline:
             LOGS / "{strategy}/seed-{seed}/search.log",
         benchmark:
             FOLDER.path / "benchmarks/{strategy}/seed-{seed}/search.tsv"
+        conda:
+            ENVIRONMENT
         threads: EXPERIMENT.resources.threads
         params:
             rounds=EXPERIMENT.budget.rounds,
         shell:
-            "{PYTHON:q} -m nas_lib inline {FILE:q} " + COMMAND + " --threads {threads} > {log:q} 2>&1"
+            step("inline", OF_SEARCH, "--threads {threads}")
 
 else:
 
@@ -27,8 +29,10 @@ else:
         log:
             LOGS / "{strategy}/seed-{seed}/round-{round}/propose.log",
         priority: 1
+        conda:
+            ENVIRONMENT
         shell:
-            "{PYTHON:q} -m nas_lib propose {FILE:q} " + COMMAND + " --round {wildcards.round} > {log:q} 2>&1"
+            step("propose", OF_SEARCH, "--round {wildcards.round}")
 
     rule evaluate:
         input:
@@ -40,14 +44,22 @@ else:
         log:
             LOGS / "{strategy}/seed-{seed}/round-{round}/job-{job}.log",
         benchmark:
-            FOLDER.path / "benchmarks/{strategy}/seed-{seed}/round-{round}/job-{job}.tsv"
-        threads: EXPERIMENT.resources.threads
+            FOLDER.path
+            / "benchmarks/{strategy}/seed-{seed}/round-{round}/job-{job}.tsv"
         retries: RETRIES
+        conda:
+            ENVIRONMENT
+        threads: EXPERIMENT.resources.threads
         resources:
             attempt=lambda wildcards, attempt: attempt,
         shell:
-            "{PYTHON:q} -m nas_lib evaluate {FILE:q} " + COMMAND + " --round {wildcards.round} --job {wildcards.job}"
-            " --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
+            step(
+                "evaluate",
+                OF_SEARCH,
+                "--round {wildcards.round}",
+                "--job {wildcards.job}",
+                OF_JOB,
+            )
 
     rule collect:
         input:
@@ -57,5 +69,7 @@ else:
             SEARCH.front,
         log:
             LOGS / "{strategy}/seed-{seed}/collect.log",
+        conda:
+            ENVIRONMENT
         shell:
-            "{PYTHON:q} -m nas_lib collect {FILE:q} " + COMMAND + " > {log:q} 2>&1"
+            step("collect", OF_SEARCH)
