@@ -218,13 +218,14 @@ def watch(
     """Show progress, and mirror finished candidates to MLflow, while another process runs the search."""
     from nas_lib import progress
 
-    progress.watch(load(file), parent, every, mirror=True)
+    progress.watch(load(file), parent, every, cores=cores)
 
 
 @app.command()
 def progress(file: File) -> None:
     """Show how far an experiment is."""
-    from nas_lib.progress import line, snapshot
+    from nas_lib.progress import line, snapshot, total_line
 
-    for search in snapshot(load(file)):
-        typer.echo(line(search))
+    experiment = load(file)
+    searches = snapshot(experiment)
+    typer.echo("\n".join([*(line(search) for search in searches), total_line(experiment, searches)]))

@@ -75,8 +75,8 @@ class Finalists(Settings):
 class Tracking(Settings):
     """Where runs appear in MLflow."""
 
-    uri: str = "sqlite:///results/mlflow.db"
-    """Any MLflow tracking URI: a SQLite file, or the address of a server."""
+    uri: str | None = None
+    """Any MLflow tracking URI: a SQLite file, or the address of a server. Default: `mlflow.db` in `results`."""
 
 
 ALLOWED = {
@@ -126,19 +126,10 @@ class Experiment(Settings):
     tracking: Tracking = Tracking()
     """The MLflow store that shows every run."""
 
-    @field_validator("strategies", mode="before")
+    @field_validator("strategies", "objectives", mode="before")
     @classmethod
     def _names_are_enough(cls, value: object) -> object:
-        if isinstance(value, list):
-            return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
-        return value
-
-    @field_validator("objectives", mode="before")
-    @classmethod
-    def _objective_names_are_enough(cls, value: object) -> object:
-        if isinstance(value, list):
-            return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
-        return value
+        return _named(value)
 
     @field_validator("strategies")
     @classmethod
@@ -172,6 +163,11 @@ class Experiment(Settings):
         return ExperimentFolder(Path(self.results) / self.experiment)
 
     @property
+    def tracking_uri(self) -> str:
+        """Where MLflow keeps the runs."""
+        return self.tracking.uri or f"sqlite:///{self.results}/mlflow.db"
+
+    @property
     def labels(self) -> list[str]:
         """Names of the searches, one per strategy."""
         return [label_of(strategy) for strategy in self.strategies]
@@ -184,6 +180,13 @@ class Experiment(Settings):
     def strategy(self, label: str) -> StrategySettings:
         """The strategy of a name in `labels`."""
         return self.strategies[self.labels.index(label)]
+
+
+def _named(value: object) -> object:
+    """A list in which a bare name stands for the entry of that name."""
+    return (
+        [{"name": entry} if isinstance(entry, str) else entry for entry in value] if isinstance(value, list) else value
+    )
 
 
 def label_of(strategy: StrategySettings) -> str:
@@ -272,8 +275,8 @@ def _valid_sections(content: Mapping[str, Any]) -> dict[str, Any]:
     sections: dict[str, Any] = {}
     for key, field in Experiment.model_fields.items():
         value = content.get(key, field.get_default())
-        if isinstance(value, list):
-            value = [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+        if key in {"strategies", "objectives"}:
+            value = _named(value)
         try:
             sections[key] = TypeAdapter[Any](field.rebuild_annotation()).validate_python(value)
         except ValidationError:

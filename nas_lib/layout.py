@@ -69,6 +69,11 @@ class ExperimentFolder:
         return SearchFolder(self.path / strategy / f"seed-{seed}")
 
     @property
+    def data(self) -> Path:
+        """What the data check found: sizes of the splits, shape, class names."""
+        return self.path / "data.json"
+
+    @property
     def comparison(self) -> Path:
         """Statistics over all searches."""
         return self.path / "comparison.json"

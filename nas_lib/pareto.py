@@ -69,12 +69,15 @@ def hypervolume(points: np.ndarray, scale: Scale) -> float:
 
 def hypervolume_trace(history: History, names: Sequence[str], scale: Scale) -> list[float]:
     """Hypervolume after each evaluation of a history, failed ones and duplicates included."""
+    import moocore
+
     trace = []
     points = np.empty((0, len(names)))
     value = 0.0
     for evaluation in history:
         if evaluation.ok:
             points = np.vstack([points, objective_matrix([evaluation], names)])
+            points = points[moocore.is_nondominated(points)]
             value = hypervolume(points, scale)
         trace.append(value)
     return trace

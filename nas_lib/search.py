@@ -200,9 +200,9 @@ def once(
     A lock per candidate is held while it is trained; the operating system frees it when its owner dies. Whoever gets it
     then finds the result, or continues from the last checkpoint.
     """
-    finished = _finished(work, proposal)
-    if finished is not None:
-        return finished
+    done = finished(work, proposal)
+    if done is not None:
+        return done
     work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work / "lock")
     try:
@@ -212,9 +212,11 @@ def once(
         log.warning("candidate %s is being trained by %s: waiting for it", proposal.candidate, owner)
         lock.acquire()
     try:
-        finished = _finished(work, proposal)
-        if finished is not None:
-            return finished
+        done = finished(work, proposal)
+        if done is not None:
+            return done
+        if (work / "evaluation.json").exists():
+            log.warning("%s/evaluation.json is damaged or of another proposal: it is made anew", work)
         write_text(work / "owner", f"process {os.getpid()} on {os.uname().nodename}")
         given_up = _given_up(work, proposal, attempt)
         result = given_up or run(proposal)
@@ -239,19 +241,13 @@ def _given_up(work: Path, proposal: Proposal, attempt: int) -> Evaluation | None
     return Evaluation(proposal=proposal, status="failed", reason=reason, cost=Cost(finished=time.time()))
 
 
-def _finished(work: Path, proposal: Proposal) -> Evaluation | None:
-    text = _read(work / "evaluation.json")
-    if text is None:
-        return None
+def finished(work: Path, proposal: Proposal) -> Evaluation | None:
+    """The evaluation of a proposal; None where there is none, or only a damaged one or one of another proposal."""
     try:
-        evaluation = Evaluation.model_validate_json(text)
-    except ValidationError:
-        log.warning("%s/evaluation.json is damaged: candidate %s is evaluated anew", work, proposal.candidate)
+        evaluation = Evaluation.model_validate_json((work / "evaluation.json").read_text())
+    except (FileNotFoundError, ValidationError):
         return None
-    if evaluation.proposal != proposal:
-        log.warning("%s belongs to another proposal: candidate %s is evaluated anew", work, proposal.candidate)
-        return None
-    return evaluation
+    return evaluation if evaluation.proposal == proposal else None
 
 
 def report_epoch(work: Path, proposal: Proposal, progress: Progress) -> None:
@@ -293,7 +289,7 @@ def read_history(folder: SearchFolder, rounds: Iterable[int], *, partial: bool =
             continue
         for proposal in read_proposals(folder, round):
             if proposal.duplicate_of is None:
-                evaluation = _finished(folder.work(proposal.candidate), proposal)
+                evaluation = finished(folder.work(proposal.candidate), proposal)
             else:
                 original = found.get(proposal.duplicate_of)
                 evaluation = original and original.model_copy(update={"proposal": proposal, "cost": Cost()})

@@ -1,11 +1,8 @@
 """What several tests share."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from nas_lib.experiment import Experiment, parse
 
 ROOT = Path(__file__).parent.parent
 

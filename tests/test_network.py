@@ -78,7 +78,7 @@ def test_the_body_averages_the_outputs_nobody_reads() -> None:
     given: dict[int, torch.Tensor] = {}
     for index, node in enumerate(network.body.nodes):
         node.register_forward_hook(lambda _module, _inputs, output, index=index: given.update({index: output}))
-    entering = torch.rand(2, network.stem[0].out_channels, 8, 8)
+    entering = network.stem(torch.rand(2, 1, 8, 8))
     with torch.no_grad():
         found = network.body(entering)
         expected = []

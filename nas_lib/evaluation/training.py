@@ -70,11 +70,15 @@ def to_device(data: ImageData, device: torch.device) -> DeviceData:
 
 
 def prepare_device(name: str, threads: int) -> torch.device:
-    """Set the thread count and deterministic algorithms, and return the device."""
+    """Set the thread count and deterministic algorithms, and return the device.
+
+    On the CPU everything used here is deterministic as it is, and asking for it would import torch's compiler.
+    """
     torch.set_num_threads(threads)
     device = torch.device(name)
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
     return device
 
 

@@ -33,7 +33,7 @@ def _range(kind: type[int] | type[float], lowest: float, highest: float) -> Befo
     allowed = f"a {'whole ' if kind is int else ''}number from {lowest} to {highest}, or [low, high]"
 
     def check(value: object) -> object:
-        ends = list(value) if isinstance(value, list | tuple) else [value, value]
+        ends: list[Any] = list(value) if isinstance(value, list | tuple) else [value, value]
         numbers = (int,) if kind is int else (int, float)
         if not (
             len(ends) == 2

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from nas_lib.experiment import (
     ATTEMPTS,
@@ -22,28 +23,28 @@ DEFAULT_CONFIGURATION = "config/digits.yaml"
 ENVIRONMENT = "../../environment.yml"
 
 # Rules call `python`: the one that runs this workflow, also where its environment is not activated.
-os.environ.update(
-    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
-)
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
+EVERY_JOB = {
+    LogEvent.JOB_INFO,
+    LogEvent.JOB_STARTED,
+    LogEvent.JOB_FINISHED,
+    LogEvent.SHELLCMD,
+    LogEvent.PROGRESS,
+    LogEvent.RESOURCES_INFO,
+}
+
 # A chain of rounds is as deep as it is long, and Snakemake follows it by recursion.
 sys.setrecursionlimit(100_000)
 
 
 def read_experiment() -> Experiment:
     """The experiment of --configfile, or the default one; --config overrides single keys of either."""
-    given = [
-        Path(file) for file in workflow.overwrite_configfiles or [DEFAULT_CONFIGURATION]
-    ]
-    files = [
-        file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-        for file in given
-    ]
+    given = [Path(file) for file in workflow.overwrite_configfiles or [DEFAULT_CONFIGURATION]]
+    files = [file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file for file in given]
     try:
         experiment = load_merged(files, workflow.config_settings.config)
         stored = experiment.folder.configuration
-        if stored.exists() and (
-            changed := changed_since(experiment, json.loads(stored.read_text()))
-        ):
+        if stored.exists() and (changed := changed_since(experiment, json.loads(stored.read_text()))):
             raise ConfigurationError(
                 f"{', '.join(map(str, files))}: {experiment.folder.path} holds results made with another {', '.join(changed)}; "
                 "give the experiment a new name (`experiment:`), or remove that folder"
@@ -61,11 +62,7 @@ ROUNDS = range(EXPERIMENT.budget.rounds)
 JOBS = range(EXPERIMENT.budget.jobs)
 RANKS = range(EXPERIMENT.finalists.count)
 SEARCH = FOLDER.search("{strategy}", "{seed}")
-SEARCHES = [
-    FOLDER.search(label, seed)
-    for seed in EXPERIMENT.seeds
-    for label in EXPERIMENT.labels
-]
+SEARCHES = [FOLDER.search(label, seed) for seed in EXPERIMENT.seeds for label in EXPERIMENT.labels]
 RETRIES = (ATTEMPTS - 1) * -(-EXPERIMENT.budget.proposals // EXPERIMENT.budget.jobs)
 OF_SEARCH = "--strategy {wildcards.strategy:q} --seed {wildcards.seed}"
 OF_JOB = "--threads {threads} --attempt {resources.attempt}"
@@ -73,9 +70,7 @@ OF_JOB = "--threads {threads} --attempt {resources.attempt}"
 
 def step(name: str, *options: str) -> str:
     """The shell command of a step: the same words that start it by hand."""
-    return " ".join(
-        ["python -m nas_lib", name, shlex.quote(str(FILE)), *options, "> {log:q} 2>&1"]
-    )
+    return " ".join(["python -m nas_lib", name, shlex.quote(str(FILE)), *options, "> {log:q} 2>&1"])
 
 
 wildcard_constraints:
@@ -91,9 +86,13 @@ def proposals_needed(wildcards):
     folder = FOLDER.search(wildcards.strategy, wildcards.seed)
     round = int(wildcards.round)
     known = round - EXPERIMENT.budget.lag
-    return [folder.proposals(round - 1)] * (round > 0) + [
-        folder.job(known, job) for job in JOBS if known >= 0
-    ]
+    return [folder.proposals(round - 1)] * (round > 0) + [folder.job(known, job) for job in JOBS if known >= 0]
+
+
+def caption_of(figure: str) -> str:
+    """The caption of a figure in Snakemake's own report."""
+    kind = "graph" if figure.startswith("graph-") else Path(figure).stem
+    return f"../report/{kind}.rst"
 
 
 def every_job(wildcards):
@@ -122,12 +121,32 @@ def clear_stale_lock() -> None:
     fcntl.flock(_alive, fcntl.LOCK_SH)
 
 
+def retry_tracking() -> None:
+    """Try again to bring MLflow in line where its server was down at the end of an earlier run."""
+    if FOLDER.tracking.exists() and "unavailable" in json.loads(FOLDER.tracking.read_text()):
+        FOLDER.tracking.unlink()
+
+
 if workflow.is_main_process and not workflow.dryrun:
     clear_stale_lock()
+    retry_tracking()
+
+
+def about_the_whole(record) -> bool:
+    """Whether a message of Snakemake's is about more than a single job."""
+    return getattr(record, "event", None) not in EVERY_JOB and not record.getMessage().startswith("Select jobs")
 
 
 def begin() -> None:
-    """Store the experiment for the commands of the rules, and show progress while they run."""
+    """Store the experiment for the commands of the rules, and show progress while they run.
+
+    Progress takes the place of Snakemake's messages about every single job; they stay in its log file, and
+    `--printshellcmds` brings them back.
+    """
+    if not workflow.output_settings.printshellcmds:
+        for handler in workflow.logger_manager.logger.handlers:
+            if handler.name == "DefaultStreamHandler":
+                handler.addFilter(about_the_whole)
     content = json.loads(EXPERIMENT.model_dump_json())
     if not FILE.exists() or json.loads(FILE.read_text()) != content:
         write_json(FILE, content)
@@ -147,7 +166,11 @@ def begin() -> None:
 
 
 def farewell() -> str:
-    return (
-        f"\nReport:  {FOLDER.report}\n"
-        f"MLflow:  mlflow ui --backend-store-uri {EXPERIMENT.tracking.uri} --host 127.0.0.1\n"
-    )
+    """Where the results are."""
+    if not FOLDER.tracking.exists() or not FOLDER.report.exists():
+        return "\nDone."
+    uri = EXPERIMENT.tracking_uri
+    local = f"mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1"
+    missing = json.loads(FOLDER.tracking.read_text()).get("unavailable")
+    runs = f"not up to date: {missing}" if missing else uri if uri.startswith("http") else local
+    return f"\nReport:  {FOLDER.report}\nMLflow:  {runs}\n"

@@ -1,6 +1,6 @@
 rule data:
     output:
-        FOLDER.path / "data.json",
+        FOLDER.data,
     log:
         LOGS / "data.log",
     conda:

@@ -22,17 +22,14 @@ rule figures:
         [
             report(
                 FOLDER.figures / name,
+                caption=caption_of(name),
                 category="Figures",
                 labels={"figure": Path(name).stem},
             )
             for name in figure_names(EXPERIMENT)
             if name.endswith(".svg")
         ],
-        [
-            FOLDER.figures / name
-            for name in figure_names(EXPERIMENT)
-            if not name.endswith(".svg")
-        ],
+        [FOLDER.figures / name for name in figure_names(EXPERIMENT) if not name.endswith(".svg")],
     log:
         LOGS / "figures.log",
     conda:
@@ -47,7 +44,7 @@ rule report:
         [search.finalist(rank) for search in SEARCHES for rank in RANKS],
         rules.data.output,
     output:
-        report(FOLDER.report, category="Report"),
+        report(FOLDER.report, caption="../report/page.rst", category="Report"),
     log:
         LOGS / "report.log",
     conda:
@@ -69,6 +66,6 @@ rule track:
     conda:
         ENVIRONMENT
     params:
-        uri=EXPERIMENT.tracking.uri,
+        uri=EXPERIMENT.tracking_uri,
     shell:
         step("track", "--done {output:q}")

@@ -44,8 +44,7 @@ else:
         log:
             LOGS / "{strategy}/seed-{seed}/round-{round}/job-{job}.log",
         benchmark:
-            FOLDER.path
-            / "benchmarks/{strategy}/seed-{seed}/round-{round}/job-{job}.tsv"
+            FOLDER.path / "benchmarks/{strategy}/seed-{seed}/round-{round}/job-{job}.tsv"
         retries: RETRIES
         conda:
             ENVIRONMENT

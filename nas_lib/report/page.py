@@ -1,0 +1,270 @@
+"""The report: one HTML page, complete in itself, that answers first and shows its evidence after that."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+import jinja2
+from plotly.offline import get_plotlyjs
+
+from nas_lib import pareto
+from nas_lib.evaluation.objectives import QUANTITIES
+from nas_lib.experiment import Experiment
+from nas_lib.layout import write_text
+from nas_lib.records import Evaluation
+from nas_lib.report import drawing, provenance, style
+from nas_lib.report.charts import CURVES, HIGHLIGHTS, charts, texts
+from nas_lib.report.results import Results, Retrained, mean_and_sd, read
+from nas_lib.report.summary import counted, summary
+
+FAILURES_SHOWN = 200
+
+
+def write_report(experiment: Experiment) -> None:
+    """Write the page of a finished experiment.
+
+    Raises:
+        FileNotFoundError: a result it needs is not there yet.
+    """
+    write_text(experiment.folder.report, render(read(experiment)))
+
+
+def render(results: Results) -> str:
+    """The page as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("nas_lib", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    experiment = results.experiment
+    figures = charts(results)
+    return environment.get_template("page.html").render(
+        experiment=experiment,
+        description=experiment.description,
+        finished=_last_finish(results),
+        summary=summary(results),
+        seeds=counted(len(experiment.seeds), "seed"),
+        setting=_setting(experiment),
+        fronts=[chart.name for chart in figures if chart.name.startswith(("front-", "best-so-far"))],
+        charts={chart.name: chart.figure for chart in figures},
+        texts=texts(results),
+        box=_box(results),
+        hypervolumes=_hypervolumes(results),
+        finalists=[_finalist(finalist) for finalist in results.finalists],
+        drawings=_drawings(results),
+        finalist_heads=[QUANTITIES[name].title for name in results.objectives],
+        curves=CURVES,
+        highlights=HIGHLIGHTS,
+        failures=_failures(results),
+        failures_shown=FAILURES_SHOWN,
+        costs=_costs(results),
+        devices=_devices(results),
+        versions=provenance.versions(),
+        machine=provenance.machine(),
+        commit=provenance.commit(),
+        configuration=provenance.configuration(experiment),
+        configuration_file=provenance.relative(experiment.folder.configuration),
+        figures_folder=experiment.folder.figures.name,
+        tracking_uri=provenance.tracking_uri(experiment),
+        style=_packaged("page.css"),
+        script=_packaged("page.js"),
+        plotly=get_plotlyjs(),
+    )
+
+
+def _packaged(name: str) -> str:
+    return (resources.files("nas_lib.report") / name).read_text()
+
+
+def _trainings(results: Results) -> list[Evaluation]:
+    """All that was trained, candidates and finalists."""
+    searched = [found for _, _, found in results.evaluations() if found.proposal.duplicate_of is None]
+    return searched + [repeat for finalist in results.finalists for repeat in finalist.repeats]
+
+
+def _last_finish(results: Results) -> str | None:
+    times = [evaluation.cost.finished for evaluation in _trainings(results) if evaluation.cost.finished]
+    return f"{datetime.fromtimestamp(max(times), UTC):%Y-%m-%d %H:%M} UTC" if times else None
+
+
+def _devices(results: Results) -> list[str]:
+    return sorted({str(found.wall_clock["device"]) for found in _trainings(results) if "device" in found.wall_clock})
+
+
+def _setting(experiment: Experiment) -> dict[str, str]:
+    """What was searched on what, for people: name -> one line."""
+    budget, finalists = experiment.budget, experiment.finalists
+    data = _data(experiment)
+    objectives = []
+    for objective in experiment.objectives:
+        reference = "worst seen" if objective.reference is None else style.text(objective.name, objective.reference)
+        objectives.append(f"{style.axis(objective.name)}, reference {reference}")
+    return {
+        "Task": f"{experiment.task.name}{data}",
+        "Space": f"{experiment.space.name} (its settings are in the configuration below)",
+        "Strategies": ", ".join(experiment.labels),
+        "Objectives": "; ".join(objectives),
+        "Budget of a search": (
+            f"{budget.evaluations} candidates: {budget.rounds} rounds of {budget.proposals}, "
+            f"up to {budget.epochs} epochs each"
+        ),
+        "Seeds": f"{', '.join(map(str, experiment.seeds))} (n = {len(experiment.seeds)})",
+        "Finalists": (
+            f"up to {finalists.count} of each search, each trained anew {finalists.repeats} times "
+            f"for {finalists.epochs} epochs"
+            if finalists.count
+            else "none"
+        ),
+    }
+
+
+def _data(experiment: Experiment) -> str:
+    """Sizes of the splits, as the step `data` found them."""
+    path = experiment.folder.data
+    if not path.exists():
+        return ""
+    data = json.loads(path.read_text())
+    shape = data["shape"]
+    return (
+        f": {shape['classes']} classes, {shape['height']} x {shape['width']} pixels; {data['train']:,} training, "
+        f"{data['validation']:,} validation and {data['test']:,} test images"
+    )
+
+
+def _box(results: Results) -> list[tuple[str, str, str, str]] | None:
+    """Per objective its title, best value, reference value and where the reference comes from."""
+    comparison = results.comparison
+    if comparison["reference"] is None:
+        return None
+    return [
+        (
+            QUANTITIES[name].title,
+            style.text(name, ideal),
+            style.text(name, reference),
+            "configured" if given else "worst value seen",
+        )
+        for name, ideal, reference, given in zip(
+            comparison["objectives"],
+            comparison["ideal"],
+            comparison["reference"],
+            comparison["reference_given"],
+            strict=True,
+        )
+    ]
+
+
+def _hypervolumes(results: Results) -> list[tuple[str, str, str, str, int]]:
+    """Per strategy its final hypervolume, the difference to the baseline, the front's size and the seeds."""
+    comparison = results.comparison
+
+    def shown(interval: dict[str, float], number: Callable[[float], str]) -> str:
+        if interval["count"] < 2:
+            return f"{number(interval['mean'])} (1 seed, no interval)"
+        return f"{number(interval['mean'])} ({number(interval['low'])} to {number(interval['high'])})"
+
+    rows = []
+    for label, final in comparison["final"].items():
+        difference = comparison["differences"].get(label)
+        rows.append(
+            (
+                label,
+                shown(final, lambda value: f"{value:.3f}"),
+                shown(difference, style.signed) if difference else "baseline",
+                f"{len(results.front(label, results.objectives))}",
+                int(final["count"]),
+            )
+        )
+    return rows
+
+
+def _finalist(finalist: Retrained) -> dict[str, Any]:
+    errors = finalist.test_errors
+    mean, sd = mean_and_sd(errors) if errors else (None, None)
+    failed = [repeat.reason for repeat in finalist.repeats if not repeat.ok]
+    return {
+        "name": finalist.name,
+        "hash": finalist.chosen.proposal.hash,
+        "objectives": [style.text(name, value) for name, value in finalist.chosen.objectives.items()],
+        "mean": "none" if mean is None else style.text("error", mean),
+        "sd": "none" if sd is None else style.text("error", sd),
+        "count": len(errors),
+        "failed": f"{len(failed)} of {len(finalist.repeats)} trainings failed" if failed else "",
+        "seconds": style.duration(pareto.seconds_of(finalist.repeats)),
+    }
+
+
+def _drawings(results: Results) -> list[dict[str, Any]]:
+    """Each architecture among the finalists once, with the finalists that have it."""
+    space = results.experiment.space
+    found: dict[str, dict[str, Any]] = {}
+    for finalist in results.finalists:
+        genotype = finalist.chosen.proposal.genotype
+        identity = finalist.chosen.proposal.hash
+        if identity not in found:
+            graph, title = space.graph(genotype), space.describe(genotype)
+            found[identity] = {
+                "hash": identity,
+                "title": title,
+                "nodes": graph.number_of_nodes(),
+                "names": [],
+                "svg": drawing.svg(graph, title),
+            }
+        found[identity]["names"].append(finalist.name)
+    return list(found.values())
+
+
+def _failures(results: Results) -> dict[str, Any]:
+    """Every failure with its place and reason, and how often each reason occurs."""
+    describe = results.experiment.space.describe
+    rows = [
+        (f"{label}, seed {seed}, round {found.proposal.round}, slot {found.proposal.slot}", found)
+        for label, seed, found in results.evaluations()
+        if not found.ok
+    ]
+    rows += [
+        (f"{finalist.name}, training {repeat.proposal.slot}", repeat)
+        for finalist in results.finalists
+        for repeat in finalist.repeats
+        if not repeat.ok
+    ]
+    reasons = Counter(provenance.without_paths(found.reason) for _, found in rows)
+    return {
+        "count": len(rows),
+        "reasons": reasons.most_common(),
+        "rows": [
+            (where, describe(found.proposal.genotype), provenance.without_paths(found.reason))
+            for where, found in rows[:FAILURES_SHOWN]
+        ],
+    }
+
+
+def _costs(results: Results) -> list[tuple[str, ...]]:
+    """Per strategy and in all: candidates, trainings, cache hits, failures, epochs, time of search and finalists."""
+
+    def row(name: str, evaluations: Sequence[Evaluation], finalists: Iterable[Retrained]) -> tuple[str, ...]:
+        hits = sum(found.proposal.duplicate_of is not None for found in evaluations)
+        repeats = [repeat for finalist in finalists for repeat in finalist.repeats]
+        return (
+            name,
+            f"{len(evaluations):,}",
+            f"{len(evaluations) - hits:,}",
+            f"{hits:,}",
+            f"{sum(not found.ok for found in evaluations):,}",
+            f"{sum(found.cost.epochs for found in evaluations):,}",
+            style.duration(pareto.seconds_of(evaluations)),
+            style.duration(pareto.seconds_of(repeats)),
+        )
+
+    rows = [
+        row(label, results.pooled(label), [one for one in results.finalists if one.strategy == label])
+        for label in results.histories
+    ]
+    return [*rows, row("all", [found for _, _, found in results.evaluations()], results.finalists)]

@@ -1,0 +1,154 @@
+"""What the files of an experiment say, read once for the page and the figures."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nas_lib import pareto
+from nas_lib.comparison import histories_of
+from nas_lib.experiment import Experiment
+from nas_lib.records import Evaluation, History
+from nas_lib.search import Search, read_finalists
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A finalist with the search that chose it."""
+
+    strategy: str
+    seed: int
+    rank: int
+    chosen: Evaluation
+    repeats: list[Evaluation]
+
+    @property
+    def name(self) -> str:
+        """For example `parego, seed 1, finalist 0`, as files and MLflow number them."""
+        return f"{self.strategy}, seed {self.seed}, finalist {self.rank}"
+
+    @property
+    def test_errors(self) -> list[float]:
+        """Share of the test images misclassified, one per training that succeeded."""
+        return [float(repeat.metrics["test_error"]) for repeat in self.repeats if repeat.ok]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that the report shows."""
+
+    experiment: Experiment
+    histories: dict[str, dict[int, History]]
+    """Strategy label -> seed -> history."""
+    comparison: dict[str, Any]
+    """See `comparison.compare`."""
+    finalists: list[Retrained]
+
+    @property
+    def objectives(self) -> list[str]:
+        """Names of the objectives."""
+        return self.experiment.objective_names
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Pairs of objectives: the later one for the horizontal, the earlier one for the vertical axis."""
+        return [(second, first) for first, second in itertools.combinations(self.objectives, 2)]
+
+    def evaluations(self) -> Iterator[tuple[str, int, Evaluation]]:
+        """Strategy, seed and evaluation of every candidate."""
+        for label, seeds in self.histories.items():
+            for seed, history in seeds.items():
+                for evaluation in history:
+                    yield label, seed, evaluation
+
+    def pooled(self, label: str) -> History:
+        """The evaluations of all seeds of a strategy."""
+        return [evaluation for history in self.histories[label].values() for evaluation in history]
+
+    def front(self, label: str, names: Sequence[str]) -> History:
+        """The front of a strategy over all its seeds, in some of the objectives."""
+        return pareto.front(self.pooled(label), names)
+
+    def hypervolumes(self, label: str) -> list[list[float]]:
+        """Hypervolume after each evaluation, one series per seed."""
+        return [search["hypervolume"] for search in self.comparison["searches"] if search["strategy"] == label]
+
+    def best_so_far(self, label: str) -> list[list[float]]:
+        """Best first objective after each evaluation, one series per seed; NaN before the first success."""
+        name = self.objectives[0]
+        return [
+            np.fmin.accumulate([e.objectives[name] if e.ok else np.nan for e in history]).tolist()
+            for history in self.histories[label].values()
+            if history
+        ]
+
+
+def read(experiment: Experiment) -> Results:
+    """Read the results of a finished experiment.
+
+    Raises:
+        FileNotFoundError: a search, the comparison or a finalist is not there yet.
+    """
+    return Results(
+        experiment=experiment,
+        histories=histories_of(experiment),
+        comparison=json.loads(experiment.folder.comparison.read_text()),
+        finalists=[
+            Retrained(label, seed, finalist.rank, finalist.chosen, finalist.repeats)
+            for label in experiment.labels
+            for seed in experiment.seeds
+            for finalist in read_finalists(Search(experiment, label, seed))
+            if finalist.chosen is not None
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class Band:
+    """A series over seeds: its mean, lowest and highest value after each evaluation, arrays (n,)."""
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def evaluations(self) -> np.ndarray:
+        """1 .. n."""
+        return np.arange(1, len(self.mean) + 1)
+
+
+def band(series: Sequence[Sequence[float]]) -> Band | None:
+    """The band over seeds; a search that ended early keeps its last value. None without any value."""
+    filled = [values for values in series if values]
+    if not filled:
+        return None
+    length = max(len(values) for values in filled)
+    table = np.array([[*values, *[values[-1]] * (length - len(values))] for values in filled], dtype=float)
+    return Band(mean=table.mean(axis=0), low=table.min(axis=0), high=table.max(axis=0))
+
+
+def validation_error(evaluation: Evaluation) -> float | None:
+    """Share of the validation images misclassified, whether or not it was an objective."""
+    value = evaluation.objectives.get("error", evaluation.metrics.get("error"))
+    return None if value is None else float(value)
+
+
+def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation; no deviation for a single value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def best_finalist(finalists: Sequence[Retrained]) -> Retrained | None:
+    """The tested finalist with the lowest validation error: the test split decides nothing."""
+    tested = [
+        (error, place)
+        for place, finalist in enumerate(finalists)
+        if finalist.test_errors and (error := validation_error(finalist.chosen)) is not None
+    ]
+    return finalists[min(tested)[1]] if tested else None

@@ -1,0 +1,78 @@
+"""How quantities, strategies and stages look, in the page and in the files alike."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from nas_lib.evaluation.objectives import QUANTITIES
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Colours of strategies, told apart with every kind of colour vision (Okabe and Ito 2008); its yellow and black are
+left out, for they vanish on a white or a dark page."""
+MARKERS = (("circle", "o"), ("square", "s"), ("triangle-up", "^"), ("diamond", "D"), ("triangle-down", "v"))
+"""Shapes of strategies, as plotly and as matplotlib name them."""
+STAGES = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
+"""Colours of the stages of a network: those of Okabe and Ito on which black letters can be read."""
+
+LOGARITHMIC = 30
+"""Ratio of the largest to the smallest value from which an axis is logarithmic."""
+
+
+def colour(strategy: int) -> str:
+    """Colour of a strategy, by its place in the list."""
+    return OKABE_ITO[strategy % len(OKABE_ITO)]
+
+
+def marker(strategy: int) -> tuple[str, str]:
+    """Shape of a strategy, by its place in the list: plotly's and matplotlib's name."""
+    return MARKERS[strategy % len(MARKERS)]
+
+
+def stage_colour(stage: int) -> str:
+    """Colour of a stage of a network."""
+    return STAGES[stage % len(STAGES)]
+
+
+def scaled(name: str, value: float) -> float:
+    """The value of an objective as people read it: shares in per cent."""
+    return 100 * value if QUANTITIES[name].unit == "share" else value
+
+
+def axis(name: str) -> str:
+    """Title of the axis of an objective, with its unit."""
+    quantity = QUANTITIES[name]
+    return f"{quantity.title} (%)" if quantity.unit == "share" else quantity.axis
+
+
+def axis_type(values: Sequence[float]) -> Literal["log", "linear"]:
+    """Logarithmic where all values are positive and far apart."""
+    return "log" if min(values) > 0 and max(values) > LOGARITHMIC * min(values) else "linear"
+
+
+def text(name: str, value: float) -> str:
+    """The value of an objective with its unit, in few digits."""
+    unit = QUANTITIES[name].unit
+    if unit == "share":
+        return f"{100 * value:.2f} %"
+    number = f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+    return number if unit == "count" else f"{number} {unit}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign.
+
+    >>> signed(0.25), signed(-0.25)
+    ('+0.250', '−0.250')
+    """
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """Seconds, and what they are in minutes or hours where that is easier to grasp.
+
+    >>> duration(42.3), duration(600), duration(7260)
+    ('42.3 s', '600 s (10.0 min)', '7,260 s (2.0 h)')
+    """
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    longer = f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return f"{seconds:,.0f} s ({longer})"

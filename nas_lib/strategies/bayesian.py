@@ -1,0 +1,230 @@
+"""Bayesian optimisation: a Gaussian process learns from history, expected improvement chooses what comes next.
+
+Several objectives are turned into one score by random weights (ParEGO, Knowles 2006, IEEE Transactions on
+Evolutionary Computation 10(1), 50-66). One objective is the case of a single weight.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from nas_lib.records import Genotype, History
+from nas_lib.settings import Settings
+from nas_lib.strategies.request import Request, Suggestion
+
+if TYPE_CHECKING:
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import Kernel
+
+Array = NDArray[np.float64]
+
+Initial = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Evaluations of the initial random design. "
+        "Default: 2 (d + 1), where d is the number of searched dimensions.",
+    ),
+]
+Exploration = Annotated[
+    float,
+    Field(
+        ge=0,
+        description="Improvement that does not count, in standard deviations of the observed scores: "
+        "the more, the less it stays near the best ones.",
+    ),
+]
+
+AUGMENTATION = 0.05
+"""Share of the weighted sum in the augmented Tchebycheff score (rho of Knowles 2006)."""
+STEPS = (0.2, 0.1, 0.1, 0.05, 0.05, 0.03, 0.03, 0.02, 0.02, 0.01, 0.01, 0.005, 0.005, 0.002, 0.002, 0.001, 0.001)
+"""Standard deviations of the local search for the best expected improvement, in units of the coordinates."""
+SAME = 1e-9
+"""Canonical points that differ by less than this in every coordinate are the same."""
+
+
+class BayesianOptimization(Settings):
+    """Gaussian process and expected improvement, for one objective."""
+
+    name: Literal["bo"] = "bo"
+    label: str = ""
+    """Name of this search in folders, tables and plots; default: the strategy's name."""
+    initial: Initial = None
+    exploration: Exploration = 0.0
+
+    needs: ClassVar[frozenset[str]] = frozenset({"sample", "encode"})
+    objectives: ClassVar[tuple[int, int | None]] = (1, 1)
+    keeps_weights: ClassVar[bool] = False
+
+    def propose(self, request: Request) -> list[Suggestion]:
+        """The initial design, then the points of the largest expected improvement."""
+        return _propose(request, self.initial, self.exploration)
+
+
+class ParEGO(Settings):
+    """Bayesian optimisation of a weighted score of all objectives, with new random weights for every proposal."""
+
+    name: Literal["parego"] = "parego"
+    label: str = ""
+    """Name of this search in folders, tables and plots; default: the strategy's name."""
+    initial: Initial = None
+    exploration: Exploration = 0.0
+
+    needs: ClassVar[frozenset[str]] = frozenset({"sample", "encode"})
+    objectives: ClassVar[tuple[int, int | None]] = (2, None)
+    keeps_weights: ClassVar[bool] = False
+
+    def propose(self, request: Request) -> list[Suggestion]:
+        """The initial design, then for each slot the point of the largest expected improvement for its weights."""
+        return _propose(request, self.initial, self.exploration)
+
+
+def scaled(values: Array) -> Array:
+    """Objectives (n, m) brought to [0, 1], 0 the best observed; at least one row must be finite.
+
+    The mean of the position within the observed range, as in ParEGO, and of the rank: with the range alone, an
+    objective that spans orders of magnitude (parameters, for example) would see all its good values as equal.
+    Rows that are not finite, those of failed evaluations, become 1: the worst value in every objective.
+    """
+    from scipy.stats import rankdata
+
+    ok = np.isfinite(values).all(axis=1)
+    result = np.ones_like(values)
+    result[ok] = (_within_range(values[ok]) + _within_range(rankdata(values[ok], axis=0))) / 2
+    return result
+
+
+def _within_range(values: Array) -> Array:
+    """Columns of (n, m) moved and stretched to [0, 1]; constant ones become 0."""
+    low, high = values.min(axis=0), values.max(axis=0)
+    return np.asarray((values - low) / np.where(high > low, high - low, 1.0))
+
+
+def tchebycheff(objectives: Array, weights: Array) -> Array:
+    """The augmented Tchebycheff score max_j(w_j f_j) + rho sum_j w_j f_j of each row of (n, m), to be minimised."""
+    weighted = objectives * weights
+    return np.asarray(weighted.max(axis=1) + AUGMENTATION * weighted.sum(axis=1))
+
+
+def _propose(request: Request, initial: int | None, exploration: float) -> list[Suggestion]:
+    """Suggestions for all slots of a request.
+
+    Slots of the initial design, and all slots while fewer than two evaluations have succeeded, are random samples.
+    """
+    # On matrices this small more threads only burn CPU time, and sums split among them could differ in their last bits.
+    from threadpoolctl import threadpool_limits
+
+    space = request.space
+    if initial is None:
+        initial = 2 * (len(space.dimensions()) + 1)
+    preceding = len(request.history) + len(request.pending)
+    values = _objective_values(request.history, request.objectives)
+    can_learn = np.isfinite(values).all(axis=1).sum() >= 2
+    observed = _points(request, [evaluation.proposal.genotype for evaluation in request.history])
+    under_way = _points(request, [proposal.genotype for proposal in request.pending])
+    suggestions = []
+    for slot in range(request.count):
+        if preceding + slot < initial or not can_learn:
+            genotype = space.sample(request.rng("initial", request.round, slot))
+            suggestions.append(Suggestion(genotype, origin="initial"))
+        else:
+            weights = request.rng("weights", request.round, slot).dirichlet(np.ones(len(request.objectives)))
+            scores = tchebycheff(scaled(values), weights)
+            rng = request.rng("acquisition", request.round, slot)
+            with threadpool_limits(limits=1), warnings.catch_warnings():
+                # An optimum of the likelihood at its bounds and a variance rounded below 0 are both fine.
+                warnings.filterwarnings("ignore", module="sklearn")
+                point = _most_promising(observed, scores, under_way, space.canonical, exploration, rng)
+            genotype = space.decode(point, request.rng("draw", request.round, slot))
+            suggestions.append(Suggestion(genotype, origin="expected improvement"))
+        under_way = np.vstack([under_way, _points(request, [genotype])])
+    return suggestions
+
+
+def _objective_values(history: History, names: Sequence[str]) -> Array:
+    """Objectives (n, m) of all evaluations; those of failed ones are not a number."""
+    rows = [[evaluation.objectives[name] if evaluation.ok else np.nan for name in names] for evaluation in history]
+    return np.array(rows, dtype=float).reshape(len(history), len(names))
+
+
+def _points(request: Request, genotypes: Sequence[Genotype]) -> Array:
+    """Canonical points (n, d) of genotypes."""
+    if not genotypes:
+        return np.empty((0, len(request.space.dimensions())))
+    return np.asarray(request.space.canonical(np.array([request.space.encode(genotype) for genotype in genotypes])))
+
+
+def _most_promising(
+    observed: Array,
+    scores: Array,
+    under_way: Array,
+    canonical: Callable[[Array], Array],
+    exploration: float,
+    rng: np.random.Generator,
+) -> Array:
+    """The canonical point (d,) of the largest expected improvement on the scores (n,) of the points `observed`.
+
+    Proposals under way are taken to score what the process expects of them ("kriging believer", Ginsbourger et al.
+    2010), so that a batch spreads. A point not seen before is preferred to an evaluated one, which would only be
+    another draw of the same generator, and that to one under way.
+    """
+    from bayes_opt.acquisition import ExpectedImprovement
+    from scipy.spatial.distance import cdist
+
+    targets = -(scores - scores.mean()) / (scores.std() or 1.0)
+    kernel, noise = _fit(observed, targets)
+    process = _posterior(kernel, noise, observed, targets)
+    known = observed
+    if len(under_way):
+        known = np.vstack([observed, under_way])
+        process = _posterior(kernel, noise, known, np.concatenate([targets, process.predict(under_way)]))
+
+    # The best expected score, not the best observed one, which under noise is partly luck.
+    expected = process.predict(known)
+    improvement = ExpectedImprovement(xi=exploration)
+    improvement.y_max = expected.max()
+
+    def best_of(candidates: Array, count: int = 10) -> Array:
+        points = np.unique(canonical(candidates), axis=0)
+        mean, deviation = process.predict(points, return_std=True)
+        gain = improvement.base_acq(mean, np.maximum(deviation, 1e-9))
+        seen = [(cdist(points, others, "chebyshev") < SAME).any(axis=1) for others in (observed, under_way)]
+        return points[np.lexsort((-gain, *seen))[:count]]
+
+    def around(points: Array, step: float) -> Array:
+        repeated = np.repeat(points, 50, axis=0)
+        return np.asarray(np.clip(repeated + rng.normal(0, step, repeated.shape), 0, 1))
+
+    incumbents = known[np.argsort(-expected, kind="stable")[:20]]
+    best = best_of(np.vstack([rng.random((2000, observed.shape[1])), around(incumbents, STEPS[0])]))
+    for step in STEPS:
+        best = best_of(np.vstack([best, around(best, step)]))
+    return np.asarray(best[0])
+
+
+def _fit(points: Array, targets: Array) -> tuple[Kernel, float]:
+    """The covariance function and noise variance of the largest likelihood for standardised targets (n,).
+
+    Every coordinate has a length scale of its own: with few points, their narrow bounds keep the fit from following
+    chance. The noise takes in that the draws of one generator differ.
+    """
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    signal = ConstantKernel(1.0, (0.05, 1000.0)) * Matern(np.ones(points.shape[1]), (0.3, 3.0), nu=2.5)
+    kernel = signal + WhiteKernel(1e-3, (1e-6, 1.0))
+    fitted = GaussianProcessRegressor(kernel, alpha=1e-8).fit(points, targets).kernel_
+    return fitted.k1, fitted.k2.noise_level
+
+
+def _posterior(kernel: Kernel, noise: float, points: Array, targets: Array) -> GaussianProcessRegressor:
+    """The process without its observation noise, given noisy targets (n,)."""
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
+    return GaussianProcessRegressor(kernel, alpha=noise + 1e-8, optimizer=None).fit(points, targets)

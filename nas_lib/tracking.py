@@ -1,0 +1,476 @@
+"""Files -> MLflow. The files of an experiment are the truth; its runs in MLflow are made from them, and only here.
+
+Nothing that trains knows of MLflow, so a tracking server that is down stops nothing. `sync` may be killed at any point
+and run again: every candidate ends up with exactly one finished run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import sqlite3
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from filelock import FileLock
+
+from nas_lib import pareto
+from nas_lib.experiment import Experiment
+from nas_lib.records import Evaluation, Finalist, Genotype, History
+from nas_lib.search import Search, read_finalists, read_history, read_proposals
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+T = TypeVar("T")
+
+ID = "nas.id"
+"""Tag: which candidate, search or finalist a run stands for."""
+POINTS = "nas.points"
+"""Tag: how many of its metric points a run has."""
+CONTENT = "nas.content"
+"""Tag: digest of what a run has; once a result was replaced it differs from that of the files."""
+PARENT = "mlflow.parentRunId"
+
+LOCK_SECONDS = 600
+METRICS_PER_BATCH = 800
+PARAMS_PER_BATCH = 90
+"""MLflow takes at most 1000 metrics, parameters and tags in one call, of these 100 parameters."""
+LONGEST_REASON = 1000
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # By default a dead server is tried for minutes; what it misses is brought in line by the next `sync`.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    # A pooled connection would go on writing into a database file that has been deleted.
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
+}
+"""Settings of MLflow, where the user made none."""
+
+
+class TrackingUnavailable(Exception):  # noqa: N818 - a state of the server, not a mistake
+    """MLflow cannot be written now. The message is one clear line: where, what happened, what to do."""
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a `sync` did, in runs."""
+
+    created: int = 0
+    updated: int = 0
+    """They were incomplete."""
+    replaced: int = 0
+    """Their result in the files is another one now."""
+    removed: int = 0
+    """Second runs of one candidate, and unfinished ones of candidates that are in no file any more."""
+    unchanged: int = 0
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {name}" for name, count in vars(self).items() if count) or "nothing to show yet"
+
+
+Outcome = Literal["created", "updated", "replaced", "unchanged"]
+Point = tuple[str, float, int, int]
+"""Metric, value, Unix time in milliseconds, step."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A run as the files say it has to be."""
+
+    id: str
+    name: str
+    status: Literal["FINISHED", "FAILED", "SCHEDULED"]
+    started: float
+    finished: float
+    params: Mapping[str, str]
+    points: Sequence[Point]
+    """While results stay the same, points are only appended."""
+    tags: Mapping[str, str]
+
+    def digest(self, count: int) -> str:
+        """Digest of the run with its first `count` points."""
+        return _digest([self.name, dict(self.params), dict(self.tags), self.points[:count]])
+
+
+def prepare(experiment: Experiment) -> None:
+    """Create the store (SQLite) and the experiment in MLflow.
+
+    Raises:
+        TrackingUnavailable: the store or server cannot be written.
+    """
+    with _writing(experiment):
+        pass
+
+
+def sync(experiment: Experiment) -> Synced:
+    """Bring the runs in MLflow in line with the files: one per search, candidate and retrained finalist.
+
+    Raises:
+        TrackingUnavailable: the store or server cannot be written; the next `sync` goes on where this one stopped.
+    """
+    with _writing(experiment) as (client, folder):
+        found, superfluous = _existing(client, folder)
+        outcomes: Counter[str] = Counter()
+        for search in (Search(experiment, label, seed) for label in experiment.labels for seed in experiment.seeds):
+            history = read_history(search.folder, range(experiment.budget.rounds), partial=True)
+            if not history:
+                continue
+            wanted = _of_search(search, history)
+            parent, outcome = _bring_in_line(client, folder, found.pop(wanted.id, None), wanted)
+            outcomes[outcome] += 1
+            finalists = (_of_finalist(search, finalist) for finalist in read_finalists(search))
+            for wanted in (*_of_candidates(search, history), *finalists):
+                _, outcome = _bring_in_line(client, folder, found.pop(wanted.id, None), wanted, parent)
+                outcomes[outcome] += 1
+        superfluous += [run for run in found.values() if run.info.status == "RUNNING"]
+        for run in superfluous:
+            client.delete_run(run.info.run_id)
+        return Synced(removed=len(superfluous), **outcomes)
+
+
+def log_report(experiment: Experiment) -> None:
+    """Attach the report and the figures, as far as they exist, to the run `report` of the experiment.
+
+    Raises:
+        TrackingUnavailable: the store or server cannot be written.
+    """
+    report = experiment.folder.report
+    figures = sorted(path for path in experiment.folder.figures.glob("*") if path.is_file())
+    files = [path for path in (report, *figures) if path.exists()]
+    if not files:
+        return
+    content = _digest([(path.name, hashlib.blake2b(path.read_bytes()).hexdigest()) for path in files])
+    with _writing(experiment) as (client, folder):
+        identity = f"{experiment.experiment}/report"
+        found, _ = _existing(client, folder, identity)
+        run = found.get(identity) or client.create_run(folder, run_name="report", tags={ID: identity, "kind": "report"})
+        if run.data.tags.get(CONTENT) == content and run.info.status == "FINISHED":
+            return
+        for path in files:
+            client.log_artifact(run.info.run_id, str(path), None if path == report else "figures")
+        client.set_tag(run.info.run_id, CONTENT, content)
+        client.set_terminated(run.info.run_id)
+
+
+# --- the store -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _writing(experiment: Experiment) -> Iterator[tuple[MlflowClient, str]]:
+    """A client and the experiment's id in MLflow, under a lock: the results folder has one writer at a time."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for name in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    results = Path(experiment.results)
+    uri = experiment.tracking_uri
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with FileLock(results / ".tracking.lock", timeout=LOCK_SECONDS):
+            client, database = _connect(uri)
+            artifacts = (results / "mlartifacts").resolve().as_uri() if database else None
+            yield client, _experiment_id(client, experiment.experiment, artifacts)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        line = f"tracking: {uri}: {_what(error)}; the search goes on, run `python -m nas_lib track` later"
+        raise TrackingUnavailable(re.sub(r"//[^@/\s]+@", "//***@", line)) from error
+
+
+def _connect(uri: str) -> tuple[MlflowClient, bool]:
+    """A client, and whether the store is a SQLite file. A new file appears with all its tables or not at all."""
+    from mlflow import MlflowClient
+    from sqlalchemy.engine import URL, make_url
+
+    if not uri.startswith("sqlite:"):
+        return MlflowClient(tracking_uri=uri), False
+    database = Path(make_url(uri).database or "mlflow.db")
+    if not database.exists():
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow.") as partial:
+            new = Path(partial) / database.name
+            new_uri = URL.create("sqlite", database=str(new)).render_as_string()
+            MlflowClient(tracking_uri=new_uri).search_experiments(max_results=1)
+            new.replace(database)
+    return MlflowClient(tracking_uri=uri), True
+
+
+def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return client.create_experiment(name, artifact_location=artifacts)
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def _what(error: BaseException) -> str:
+    """What went wrong, in one line: the operating system's or the database's own words where there are any."""
+    cause = error
+    while (deeper := cause.__cause__ or cause.__context__) is not None:
+        cause = deeper
+    if not isinstance(cause, OSError | sqlite3.Error):
+        cause = error
+    lines = str(cause).strip().splitlines()
+    return lines[0][:300] if lines else type(cause).__name__
+
+
+def _existing(client: MlflowClient, folder: str, identity: str | None = None) -> tuple[dict[str, Run], list[Run]]:
+    """The runs made from files, by their identity (all, or the one asked for), and those that are there twice."""
+    found: dict[str, Run] = {}
+    twice = []
+    condition = "" if identity is None else f"tags.`{ID}` = '{identity}'"
+    token = None
+    while True:
+        page = client.search_runs([folder], condition, max_results=1000, page_token=token)
+        for run in page:
+            tag = run.data.tags.get(ID)
+            if tag in found:
+                twice.append(run)
+            elif tag is not None:
+                found[tag] = run
+        token = page.token
+        if not token:
+            return found, twice
+
+
+def _bring_in_line(
+    client: MlflowClient, folder: str, run: Run | None, wanted: Projection, parent: str | None = None
+) -> tuple[str, Outcome]:
+    """Make a run what the files say; returns its id and what was done.
+
+    Any step may be the last one. A run that is found RUNNING gets all its points again: as they have the same times,
+    MLflow's stores do not add them twice.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    outcome: Outcome = "created" if run is None else "updated"
+    if run is not None and run.data.tags.get(CONTENT) != wanted.digest(int(run.data.tags.get(POINTS, 0))):
+        client.delete_run(run.info.run_id)
+        run = None
+        outcome = "replaced"
+    family = {} if parent is None else {PARENT: parent}
+    content = {POINTS: str(len(wanted.points)), CONTENT: wanted.digest(len(wanted.points))}
+    if run is None:
+        tags = {**wanted.tags, **family, **content, ID: wanted.id}
+        run = client.create_run(folder, start_time=_ms(wanted.started), run_name=wanted.name, tags=tags)
+    new_tags = [RunTag(name, text) for name, text in (family | content).items() if run.data.tags.get(name) != text]
+    if run.info.status == wanted.status and not new_tags:
+        return run.info.run_id, "unchanged"
+    logged = 0 if run.info.status == "RUNNING" else int(run.data.tags[POINTS])
+    points = _chunks(wanted.points[logged:], METRICS_PER_BATCH)
+    params = _chunks([Param(name, text) for name, text in wanted.params.items()], PARAMS_PER_BATCH)
+    for some_points, some_params in zip_longest(points, params, fillvalue=()):
+        client.log_batch(run.info.run_id, [Metric(*point) for point in some_points], some_params)
+    if new_tags:
+        client.log_batch(run.info.run_id, tags=new_tags)
+    if wanted.status == "SCHEDULED":
+        client.update_run(run.info.run_id, wanted.status)
+    else:
+        client.set_terminated(run.info.run_id, wanted.status, _ms(wanted.finished))
+    return run.info.run_id, outcome
+
+
+# --- what runs have to be --------------------------------------------------------------------------
+
+
+def _of_search(search: Search, history: History) -> Projection:
+    """The parent run: the configuration, and how the search went over the evaluations that have no gap before them.
+
+    It is SCHEDULED while evaluations are missing: a search that nobody continues must not stay RUNNING for ever.
+    """
+    experiment = search.experiment
+    done, complete = _without_gaps(search, history)
+    points: list[Point] = []
+    times: list[int] = []
+    failed = 0
+    front: History = []
+    for step, evaluation in enumerate(done, 1):
+        failed += not evaluation.ok
+        front = pareto.front([*front, evaluation], experiment.objective_names)
+        times.append(max([*times[-1:], _ms(evaluation.cost.finished)]))
+        figures = {"candidates": step, "failed": failed, "front_size": len(front)}
+        points += [(name, value, times[-1], step) for name, value in figures.items()]
+    if complete:
+        trace = _hypervolumes(search, len(done))
+        points += [("hypervolume", value, times[step], step + 1) for step, value in enumerate(trace)]
+    strategy = experiment.strategy(search.label)
+    configuration = experiment.model_dump(
+        mode="json", exclude={"description", "strategies", "seeds", "results", "resources", "tracking"}
+    ) | {"strategy": strategy.model_dump(mode="json"), "seed": search.seed}
+    trained = [evaluation.cost for evaluation in history if evaluation.cost.started]
+    return Projection(
+        id=_identity(search),
+        name=f"{search.label}-{search.seed}",
+        status="FINISHED" if complete else "SCHEDULED",
+        started=min((cost.started for cost in trained), default=0.0),
+        finished=max((cost.finished for cost in trained), default=0.0),
+        params=_flat(configuration),
+        points=points,
+        tags={"kind": "search", "strategy": search.label, "seed": str(search.seed)},
+    )
+
+
+def _without_gaps(search: Search, history: History) -> tuple[History, bool]:
+    """The evaluations before the first missing one, and whether none is missing in any round."""
+    found = {evaluation.proposal.candidate: evaluation for evaluation in history}
+    done: History = []
+    for round in range(search.experiment.budget.rounds):
+        if not search.folder.proposals(round).exists():
+            return done, False
+        for proposal in read_proposals(search.folder, round):
+            if proposal.candidate not in found:
+                return done, False
+            done.append(found[proposal.candidate])
+    return done, True
+
+
+def _hypervolumes(search: Search, evaluations: int) -> list[float]:
+    """The hypervolume after each evaluation, once all searches are done: only then is its scale known."""
+    path = search.experiment.folder.comparison
+    entries = json.loads(path.read_text())["searches"] if path.exists() else []
+    for entry in entries:
+        if (entry["strategy"], entry["seed"], entry["evaluations"]) == (search.label, search.seed, evaluations):
+            return [float(value) for value in entry["hypervolume"]]
+    return []
+
+
+def _of_candidates(search: Search, history: History) -> Iterator[Projection]:
+    costs = {evaluation.proposal.candidate: evaluation.cost for evaluation in history}
+    for evaluation in history:
+        proposal = evaluation.proposal
+        # A duplicate took no time of its own: it is shown where its original ended.
+        cost = evaluation.cost if proposal.duplicate_of is None else costs[proposal.duplicate_of]
+        started = cost.started if proposal.duplicate_of is None and cost.started else cost.finished
+        related = {"duplicate_of": proposal.duplicate_of, "warm_start": proposal.warm_start}
+        yield Projection(
+            id=f"{_identity(search)}/round-{proposal.round}/slot-{proposal.slot}",
+            name=f"{search.label}-{search.seed} r{proposal.round:02d} s{proposal.slot}",
+            status="FINISHED" if evaluation.ok else "FAILED",
+            started=started,
+            finished=cost.finished,
+            params=_params(proposal.genotype, proposal.epochs, proposal.origin),
+            points=_candidate_points(evaluation, started, cost.finished),
+            tags={
+                "kind": "candidate",
+                "strategy": search.label,
+                "seed": str(search.seed),
+                "round": str(proposal.round),
+                "slot": str(proposal.slot),
+                "hash": proposal.hash,
+                "origin": proposal.origin,
+                "status": evaluation.status,
+                "reason": evaluation.reason[:LONGEST_REASON],
+                **{name: f"round {other[0]} slot {other[1]}" for name, other in related.items() if other is not None},
+                **{name: value for name, value in evaluation.wall_clock.items() if isinstance(value, str)},
+                "mlflow.note.content": search.experiment.space.describe(proposal.genotype),
+            },
+        )
+
+
+def _candidate_points(evaluation: Evaluation, started: float, finished: float) -> list[Point]:
+    """The curves, one step per epoch, and the figures of the end at the last epoch."""
+    epochs = evaluation.proposal.epochs
+    points: list[Point] = []
+    curves = evaluation.curves if evaluation.proposal.duplicate_of is None else {}
+    for name, values in curves.items():
+        for epoch, value in enumerate(values, 1):
+            points.append((name, value, _ms(started + (finished - started) * epoch / len(values)), epoch))
+    figures = {
+        **evaluation.metrics,
+        **evaluation.wall_clock,
+        **evaluation.objectives,
+        "seconds": evaluation.cost.seconds,
+    }
+    return points + [
+        (name, float(value), _ms(finished), epochs)
+        for name, value in figures.items()
+        if not isinstance(value, str) and name not in curves
+    ]
+
+
+def _of_finalist(search: Search, finalist: Finalist) -> Projection:
+    """A finalist: its figures of every repeat (step = repeat), mean and standard deviation of the test error."""
+    proposal = finalist.repeats[0].proposal
+    costs = [evaluation.cost for evaluation in finalist.repeats]
+    finished = max(cost.finished for cost in costs)
+    points = [
+        (name, float(value), _ms(evaluation.cost.finished), evaluation.proposal.slot)
+        for evaluation in finalist.repeats
+        for name, value in {**evaluation.metrics, "seconds": evaluation.cost.seconds}.items()
+        if not isinstance(value, str)
+    ]
+    errors = [float(evaluation.metrics["test_error"]) for evaluation in finalist.repeats if evaluation.ok]
+    if errors:
+        points.append(("test_error_mean", statistics.fmean(errors), _ms(finished), 0))
+    if len(errors) > 1:
+        points.append(("test_error_sd", statistics.stdev(errors), _ms(finished), 0))
+    return Projection(
+        id=f"{_identity(search)}/finalist-{finalist.rank}",
+        name=f"{search.label}-{search.seed} finalist {finalist.rank}",
+        status="FINISHED" if errors else "FAILED",
+        started=min(cost.started for cost in costs),
+        finished=finished,
+        params=_params(proposal.genotype, proposal.epochs, proposal.origin),
+        points=points,
+        tags={
+            "kind": "finalist",
+            "strategy": search.label,
+            "seed": str(search.seed),
+            "rank": str(finalist.rank),
+            "round": str(proposal.round),
+            "hash": proposal.hash,
+            "status": "ok" if errors else "failed",
+            "reason": "; ".join(sorted({e.reason for e in finalist.repeats if not e.ok}))[:LONGEST_REASON],
+            "mlflow.note.content": search.experiment.space.describe(proposal.genotype),
+        },
+    )
+
+
+def _identity(search: Search) -> str:
+    return f"{search.experiment.experiment}/{search.label}/seed-{search.seed}"
+
+
+def _params(genotype: Genotype, epochs: int, origin: str) -> dict[str, str]:
+    return {**_flat(genotype), "epochs": str(epochs), "origin": origin}
+
+
+def _flat(value: object, name: str = "") -> dict[str, str]:
+    """Nested data as name -> text, for example `levels[0]["nodes"]` as `level1.nodes`."""
+    if isinstance(value, Mapping):
+        parts = [(f"{name}.{key}" if name else str(key), part) for key, part in value.items()]
+    elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+        parts = [(f"{name.removesuffix('s')}{index}", part) for index, part in enumerate(value, 1)]
+    else:
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return {re.sub(r"[^\w./: -]", "_", name): text}
+    return {key: text for part_name, part in parts for key, text in _flat(part, part_name).items()}
+
+
+def _digest(content: object) -> str:
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def _chunks(values: Sequence[T], size: int) -> Iterable[Sequence[T]]:
+    return (values[start : start + size] for start in range(0, len(values), size))

@@ -1,0 +1,514 @@
+"""The report: what its page says of good, poor and missing results, and that a browser shows it offline."""
+
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas_lib.comparison import compare
+from nas_lib.experiment import Experiment, parse
+from nas_lib.layout import write_json, write_records, write_text
+from nas_lib.randomness import generator
+from nas_lib.records import Cost, Evaluation, Finalist, Proposal
+from nas_lib.report import drawing, provenance, style
+from nas_lib.report.figures import figure_names, write_figures
+from nas_lib.report.page import write_report
+from nas_lib.report.results import Retrained, best_finalist
+from nas_lib.report.summary import compared
+from nas_lib.search import Search, collect, propose_round, read_finalists, read_proposals, select_finalists
+
+SPACE = {
+    "name": "generator",
+    "levels": [
+        {"model": "WS", "nodes": [3, 5], "k": 2, "p": [0.1, 0.9]},
+        {"model": "WS", "nodes": [3, 5], "k": 2, "p": 0.5},
+    ],
+    "parameters": 20000,
+    "head_channels": 16,
+}
+
+
+def configured(results: Path, **changes: Any) -> Experiment:
+    content = {
+        "experiment": "toy",
+        "description": "Small <b>graphs</b> & made-up errors",
+        "results": str(results),
+        "task": "digits",
+        "space": SPACE,
+        "strategies": [{"name": "random", "label": "lucky"}, "random"],
+        "objectives": [{"name": "error", "reference": 0.5}, "parameters"],
+        "budget": {"rounds": 2, "proposals": 4, "jobs": 1, "epochs": 4},
+        "seeds": [1, 2],
+        "finalists": {"count": 2, "repeats": 2, "epochs": 6},
+    } | changes
+    content["task"] = {"name": content["task"]}
+    return parse(content, "test")
+
+
+def made_up(experiment: Experiment, *, failing: int = 1, reason: str = "out of memory") -> Experiment:
+    """Write results of an experiment as its workflow would, with invented figures; `failing` candidates of each round
+    of `random` fail."""
+    for label in experiment.labels:
+        for seed in experiment.seeds:
+            search = Search(experiment, label, seed)
+            for round in range(experiment.budget.rounds):
+                propose_round(search, round)
+                for proposal in read_proposals(search.folder, round):
+                    evaluation = invented(experiment, proposal, label, seed)
+                    if proposal.slot < failing and label == "random":
+                        evaluation = Evaluation(
+                            proposal=proposal, status="failed", reason=reason, cost=Cost(seconds=0.5)
+                        )
+                    work = search.folder.work(proposal.candidate)
+                    write_text(work / "evaluation.json", evaluation.model_dump_json() + "\n")
+            collect(search)
+            select_finalists(search)
+            chosen = [Evaluation.model_validate(entry) for entry in json.loads(search.folder.finalists.read_text())]
+            for rank in range(experiment.finalists.count):
+                finalist = Finalist(rank=rank, chosen=None)
+                if rank < len(chosen):
+                    finalist = Finalist(rank=rank, chosen=chosen[rank], repeats=retrained(experiment, chosen[rank]))
+                write_records(search.folder.finalist(rank), [finalist])
+    write_json(experiment.folder.comparison, compare(experiment))
+    shape = {"channels": 1, "height": 8, "width": 8, "classes": 10}
+    sizes = {"train": 1077, "validation": 358, "test": 362}
+    write_json(experiment.folder.data, sizes | {"shape": shape})
+    return experiment
+
+
+def invented(experiment: Experiment, proposal: Proposal, label: str, seed: int) -> Evaluation:
+    rng = generator(seed, label, proposal.round, proposal.slot)
+    error = rng.uniform(0.05, 0.2) if label == "lucky" else rng.uniform(0.1, 0.4)
+    figures = {
+        "error": float(error),
+        "parameters": float(rng.integers(2000, 20000)),
+        "flops": float(rng.integers(100_000, 900_000)),
+        "activation_memory": float(rng.integers(4_000, 40_000)),
+        "latency": float(rng.uniform(1, 9)),
+    }
+    epochs = proposal.epochs
+    return Evaluation(
+        proposal=proposal,
+        status="ok",
+        objectives={name: figures[name] for name in experiment.objective_names},
+        metrics={"error": figures["error"]},
+        wall_clock={"device": "cpu"},
+        curves={"validation_error": [error * (2 - (epoch + 1) / epochs) for epoch in range(epochs)]},
+        cost=Cost(seconds=2.5, epochs=epochs, started=1_700_000_000, finished=1_700_000_060),
+    )
+
+
+def retrained(experiment: Experiment, chosen: Evaluation) -> list[Evaluation]:
+    proposals = [chosen.proposal.model_copy(update={"slot": slot}) for slot in range(experiment.finalists.repeats)]
+    return [
+        Evaluation(
+            proposal=proposal,
+            status="ok",
+            metrics={"test_error": float(chosen.metrics["error"]) + 0.01 * proposal.slot, "test_loss": 0.3},
+            cost=Cost(seconds=10, epochs=proposal.epochs),
+        )
+        for proposal in proposals
+    ]
+
+
+def page_of(experiment: Experiment) -> str:
+    """The page without plotly's own source."""
+    write_report(experiment)
+    return re.sub(r"<script>/\*\*.*?</script>", "", experiment.folder.report.read_text(), flags=re.DOTALL)
+
+
+def words_of(page: str) -> str:
+    """What people read, without markup and line breaks."""
+    body = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+
+
+def data_of(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    return made_up(configured(tmp_path_factory.mktemp("results")))
+
+
+@pytest.fixture(scope="module")
+def page(experiment: Experiment) -> str:
+    return page_of(experiment)
+
+
+# --- what the page says ----------------------------------------------------------------------------
+
+
+def test_the_summary_answers_first(page: str) -> None:
+    words = words_of(page)
+    beginning = words[: words.index("What was searched")]
+    assert "2 strategies (lucky and random) searched the space generator on digits, with 2 seeds each" in beginning
+    assert "32 candidates in all, minimising validation error and parameters" in beginning
+    assert re.search(r"best validation error is \d+\.\d\d % \(lucky, seed \d\)", beginning)
+    assert re.search(r"test error of \d+\.\d\d ± 0\.71 % \(mean ± standard deviation, n = 2 trainings\)", beginning)
+    assert "95 % confidence interval" in beginning
+
+
+def test_selection_reference_point_and_box_are_stated(page: str) -> None:
+    words = words_of(page)
+    assert "10 classes, 8 x 8 pixels; 1,077 training, 358 validation and 362 test images" in words
+    assert "The test images were read once, for the finalists, after everything had been chosen" in words
+    assert re.search(r"Validation error \d+\.\d\d % 50\.00 % configured", words)
+    assert re.search(r"Parameters [\d,]+ [\d,]+ worst value seen", words)
+
+
+def test_failures_cache_hits_and_cost_are_counted(experiment: Experiment, page: str) -> None:
+    searches = json.loads(experiment.folder.comparison.read_text())["searches"]
+    hits = sum(search["duplicates"] for search in searches)
+    words = words_of(page)
+    assert "out of memory 4" in words
+    assert "random, seed 2, round 1, slot 0" in words
+    assert f"all 32 {32 - hits} {hits} 4" in words
+
+
+def test_charts_hold_every_successful_candidate_with_its_architecture(experiment: Experiment, page: str) -> None:
+    data = data_of(page)
+    points = [trace for trace in data["charts"]["front-1"]["data"] if "meta" in trace]
+    assert sum(len(trace["x"]) for trace in points) == 32 - 4
+    for trace in points:
+        assert len(data["texts"][trace["meta"]]) == len(trace["x"]) == len(trace["y"])
+    proposal = read_proposals(Search(experiment, "lucky", 1).folder, 0)[0]
+    texts = [text.replace("<br>", " ") for side in ("front", "others") for text in data["texts"][f"lucky {side}"]]
+    assert f"seed 1, round 0, slot 0, 4 epochs {experiment.space.describe(proposal.genotype)}" in texts
+
+
+def test_every_axis_has_a_title_with_its_unit(page: str) -> None:
+    layouts = {name: chart["layout"] for name, chart in data_of(page)["charts"].items()}
+    titles = {name: [layout[f"{axis}axis"]["title"]["text"] for axis in "xy"] for name, layout in layouts.items()}
+    assert titles == {
+        "front-1": ["Parameters (count)", "Validation error (%)"],
+        "hypervolume": ["Evaluations", "Hypervolume (share of the box)"],
+        "learning-curves": ["Epochs", "Validation error (%)"],
+    }
+
+
+def test_finalists_are_listed_with_each_architecture_drawn_once(experiment: Experiment, page: str) -> None:
+    chosen = {
+        f"{label}, seed {seed}, finalist {finalist.rank}": finalist.chosen
+        for label in experiment.labels
+        for seed in experiment.seeds
+        for finalist in read_finalists(Search(experiment, label, seed))
+    }
+    words = words_of(page)
+    assert chosen and all(name in words for name in chosen)
+    assert page.count("<figure") == len({finalist.proposal.hash for finalist in chosen.values() if finalist})
+
+
+def test_the_page_needs_nothing_from_outside(experiment: Experiment, page: str) -> None:
+    whole = experiment.folder.report.read_text()
+    assert whole.count("plotly.js v") == 1
+    assert not re.search(r'<(script|img|iframe|link|source)[^>]*(src|href)="(?!data:)', page)
+    assert "@import" not in page and "url(" not in page
+
+
+def test_the_page_names_no_machine_and_no_absolute_path(experiment: Experiment, page: str) -> None:
+    assert experiment.results not in page
+    assert str(Path.cwd()) not in page
+    assert socket.gethostname() not in words_of(page)
+
+
+def test_what_users_wrote_is_shown_as_they_wrote_it(tmp_path: Path) -> None:
+    hostile = "</script><script>document.title='taken'</script>"
+    page = page_of(made_up(configured(tmp_path, description=hostile, seeds=[1]), reason=f"{hostile} & more"))
+    assert "<script>document" not in page
+    assert "&lt;/script&gt;&lt;script&gt;" in page
+    assert page.count("</script>") == 2  # the data and our own script; plotly's is left out here
+
+
+def test_pages_of_equal_results_are_equal(experiment: Experiment, page: str) -> None:
+    assert page_of(experiment) == page
+
+
+# --- poor and missing results ----------------------------------------------------------------------
+
+
+def test_without_any_success_the_page_says_so(tmp_path: Path) -> None:
+    experiment = made_up(configured(tmp_path, strategies=["random"]), failing=99)
+    words = words_of(page_of(experiment))
+    assert "No candidate succeeded, so there is no front and nothing to test" in words
+    assert "There are no finalists, for no candidate succeeded" in words
+    assert "The test images were not read" in words
+    write_figures(experiment)
+    assert {path.name for path in experiment.folder.figures.iterdir()} == set(figure_names(experiment))
+
+
+def test_without_finalists_the_test_images_are_said_to_be_unread(tmp_path: Path) -> None:
+    words = words_of(page_of(made_up(configured(tmp_path, seeds=[1], finalists={"count": 0}))))
+    assert "No finalists were asked for, so the test split was not read" in words
+
+
+def test_a_front_smaller_than_the_finalists_asked_for_is_said(tmp_path: Path) -> None:
+    experiment = made_up(configured(tmp_path, seeds=[1], finalists={"count": 8, "repeats": 1, "epochs": 2}))
+    words = words_of(page_of(experiment))
+    assert "Some fronts had fewer members than the 8 finalists asked for" in words
+    assert "(1 training, so no standard deviation)" in words
+    write_figures(experiment)
+    last = (experiment.folder.figures / "graph-random-seed-1-finalist-7.svg").read_text()
+    assert "No finalist of this rank" in last
+
+
+def test_one_seed_is_not_called_evidence(tmp_path: Path) -> None:
+    words = words_of(page_of(made_up(configured(tmp_path, seeds=[1]))))
+    assert "one seed cannot tell a difference from chance" in words
+    assert "95 % confidence interval" not in words
+    assert "(1 seed, no interval)" in words
+
+
+def test_one_objective_shows_the_best_so_far(tmp_path: Path) -> None:
+    experiment = made_up(configured(tmp_path, seeds=[1], objectives=["error"]))
+    chart = data_of(page_of(experiment))["charts"]["best-so-far"]
+    means = [trace["y"] for trace in chart["data"] if trace.get("line", {}).get("width") == 2]
+    assert len(means) == 2 and all(np.all(np.diff([y for y in mean if y is not None]) <= 0) for mean in means)
+    assert means[1][0] is None  # the first candidate of `random` failed
+
+
+def test_three_objectives_show_every_pair(tmp_path: Path) -> None:
+    experiment = made_up(configured(tmp_path, seeds=[1], objectives=["error", "parameters", "latency"]))
+    charts = data_of(page_of(experiment))["charts"]
+    pairs = [[charts[f"front-{n}"]["layout"][f"{axis}axis"]["title"]["text"] for axis in "xy"] for n in (1, 2, 3)]
+    assert pairs == [
+        ["Parameters (count)", "Validation error (%)"],
+        ["Latency, median (ms)", "Validation error (%)"],
+        ["Latency, median (ms)", "Parameters (count)"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "count", "said"),
+    [
+        (0.01, 0.2, 8, "better than random"),
+        (-0.2, -0.01, 8, "worse than random"),
+        (-0.1, 0.2, 2, "2 seeds are too few to tell"),
+        (-0.1, 0.2, 30, "no difference can be told from chance"),
+    ],
+)
+def test_a_difference_is_claimed_only_where_its_interval_excludes_zero(
+    low: float, high: float, count: int, said: str
+) -> None:
+    mean = (low + high) / 2
+    assert said in compared("parego", "random", {"mean": mean, "low": low, "high": high, "count": count})
+
+
+def test_the_best_finalist_is_chosen_by_validation_error() -> None:
+    def finalist(rank: int, validation: float, test: float) -> Retrained:
+        proposal = Proposal(round=0, slot=rank, genotype={}, hash="", epochs=1)
+        chosen = Evaluation(proposal=proposal, status="ok", metrics={"error": validation})
+        repeat = Evaluation(proposal=proposal, status="ok", metrics={"test_error": test})
+        return Retrained("random", 1, rank, chosen, [repeat])
+
+    best = best_finalist([finalist(0, validation=0.2, test=0.01), finalist(1, validation=0.1, test=0.3)])
+    assert best is not None and best.rank == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("No space left: '/home/someone/results/checkpoint.pt'", "No space left: '…/checkpoint.pt'"),
+        ("float/int mismatch in a/b, 3/4 done", "float/int mismatch in a/b, 3/4 done"),
+    ],
+)
+def test_reasons_lose_absolute_paths_only(message: str, shown: str) -> None:
+    assert provenance.without_paths(message) == shown
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("sqlite:///results/mlflow.db", "sqlite:///results/mlflow.db"),
+        (f"sqlite:///{Path.cwd()}/mlflow.db", "sqlite:///mlflow.db"),
+        ("http://user:secret@lab.example:5000", "http://…"),
+    ],
+)
+def test_the_tracking_address_shows_neither_folders_nor_servers(tmp_path: Path, uri: str, shown: str) -> None:
+    experiment = configured(tmp_path, tracking={"uri": uri})
+    assert provenance.tracking_uri(experiment) == shown
+    assert "secret" not in provenance.configuration(experiment)
+
+
+def test_a_folder_without_git_has_no_commit(tmp_path: Path) -> None:
+    assert provenance.commit(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("error", 0.0556, "5.56 %"),
+        ("parameters", 12345.0, "12,345"),
+        ("latency", 1.23456, "1.23 ms"),
+        ("activation_memory", 4096.0, "4,096 bytes per image"),
+    ],
+)
+def test_figures_are_shown_with_their_units_in_few_digits(name: str, value: float, shown: str) -> None:
+    assert style.text(name, value) == shown
+
+
+# --- figures as files ------------------------------------------------------------------------------
+
+
+def test_figures_are_those_declared_and_equal_bytes_each_time(experiment: Experiment) -> None:
+    def written() -> dict[str, bytes]:
+        write_figures(experiment)
+        return {path.name: path.read_bytes() for path in experiment.folder.figures.iterdir()}
+
+    first = written()
+    assert sorted(first) == sorted(figure_names(experiment))
+    assert written() == first
+
+
+def test_figure_names_are_known_before_anything_has_run(tmp_path: Path) -> None:
+    assert figure_names(configured(tmp_path, finalists={"count": 0})) == [
+        "front.svg",
+        "front.pdf",
+        "hypervolume.svg",
+        "hypervolume.pdf",
+    ]
+
+
+# --- drawings of graphs ----------------------------------------------------------------------------
+
+
+def drawn(space: dict[str, Any], seed: int) -> tuple["nx.DiGraph[int]", ElementTree.Element]:
+    experiment = configured(Path("unused"), space=SPACE | space)
+    graph = experiment.space.graph(experiment.space.sample(np.random.default_rng(seed)))
+    return graph, ElementTree.fromstring(drawing.svg(graph, "a < b"))  # noqa: S314
+
+
+def marks(root: ElementTree.Element) -> list[ElementTree.Element]:
+    """The shapes of the nodes, in the one group that centres its letters."""
+    (nodes,) = (group for group in root if group.get("text-anchor") == "middle")
+    return [shape for shape in nodes if not shape.tag.endswith("text")]
+
+
+@pytest.mark.parametrize("levels", [SPACE["levels"], [{"model": "WS", "nodes": 9, "k": 4, "p": 0.5}] * 3])
+def test_a_drawing_shows_every_node_once_within_its_frame(levels: list[Any]) -> None:
+    graph, root = drawn({"levels": levels}, seed=1)
+    shapes = marks(root)
+    assert len(shapes) == graph.number_of_nodes()
+    x, y, width, height = map(float, root.attrib["viewBox"].split())
+    places = [(float(s.get("cx") or s.get("x") or 0), float(s.get("cy") or s.get("y") or 0)) for s in shapes]
+    assert len(set(places)) == len(places)
+    assert all(x <= left <= x + width and y <= top <= y + height for left, top in places)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_edges_run_from_left_to_right_and_nodes_do_not_overlap(seed: int) -> None:
+    graph, root = drawn({"operations": {"conv3x3": 1, "avg_pool3x3": 1}}, seed)
+    boxes = []
+    for shape in marks(root):
+        if "r" in shape.attrib:
+            x, y, r = (float(shape.attrib[key]) for key in ("cx", "cy", "r"))
+            boxes.append((x - r, y - r, x + r, y + r))
+        else:
+            x, y, width, height = (float(shape.attrib[key]) for key in ("x", "y", "width", "height"))
+            boxes.append((x, y, x + width, y + height))
+    for (left, top, right, bottom), (other_left, other_top, other_right, other_bottom) in combinations(boxes, 2):
+        assert right <= other_left or other_right <= left or bottom <= other_top or other_bottom <= top
+    (path,) = (element.attrib["d"] for element in root if element.tag.endswith("path"))
+    for piece in re.findall(r"M([\d.-]+) [\d.-]+(?:H|C[^M]*? )([\d.-]+)(?: [\d.-]+)?(?=M|$)", path):
+        assert float(piece[0]) <= float(piece[1])
+    assert path.count("M") >= graph.number_of_edges()
+
+
+# --- in a browser ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip("no Chromium: none on PATH, and the environment variable CHROMIUM is not set")
+    options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    options += ["--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=found, args=options)
+        yield chromium
+        chromium.close()
+
+
+def opened(browser: Any, report: Path, width: int, scheme: str = "light") -> tuple[Any, list[str]]:
+    """The page without a network, and the list to which its errors and requests are added."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    tab = context.new_page()
+    troubles: list[str] = []
+    tab.on("console", lambda message: troubles.append(message.text) if message.type in {"error", "warning"} else None)
+    tab.on("pageerror", lambda error: troubles.append(str(error)))
+    tab.on("request", lambda request: troubles.append(request.url) if not request.url.startswith(LOCAL) else None)
+    tab.goto(report.resolve().as_uri())
+    tab.wait_for_selector("#hypervolume .main-svg")
+    return tab, troubles
+
+
+LOCAL = ("file:", "data:", "blob:")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_works_offline_without_sideways_scrolling(
+    browser: Any, experiment: Experiment, page: str, width: int, scheme: str
+) -> None:
+    tab, troubles = opened(browser, experiment.folder.report, width, scheme)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.locator(".chart .main-svg").count() >= 3
+    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background))) > 3 * 128) == (scheme == "light")
+    assert troubles == []
+
+
+def test_charts_follow_the_colour_scheme(browser: Any, experiment: Experiment, page: str) -> None:
+    tab, troubles = opened(browser, experiment.folder.report, 1280)
+    title = tab.locator("#hypervolume .xtitle")
+    light = title.evaluate("element => getComputedStyle(element).fill")
+    tab.emulate_media(color_scheme="dark")
+    tab.wait_for_function(
+        "before => getComputedStyle(document.querySelector('#hypervolume .xtitle')).fill !== before", arg=light
+    )
+    assert troubles == []
+
+
+def test_pointing_at_a_candidate_shows_its_architecture(browser: Any, experiment: Experiment, page: str) -> None:
+    tab, troubles = opened(browser, experiment.folder.report, 1280)
+    front = tab.locator("#front-1")
+    front.scroll_into_view_if_needed()
+    point = front.locator(".scatterlayer .trace .points path").last.bounding_box()
+    tab.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
+    label = front.locator(".hoverlayer .hovertext")
+    label.wait_for()
+    assert re.search(r"seed \d, round \d, slot \d, 4 epochs\s*WS\(\d, \d, \d\.\d\d\) >\s*WS\(", label.text_content())
+    assert troubles == []
+
+
+def test_the_legend_hides_and_shows_a_strategy(browser: Any, experiment: Experiment, page: str) -> None:
+    tab, troubles = opened(browser, experiment.folder.report, 1280)
+    front = tab.locator("#front-1")
+    front.scroll_into_view_if_needed()
+    points = front.locator(".scatterlayer .trace .points path")
+    before = points.count()
+    front.locator(".legendtoggle").first.click()
+    tab.wait_for_function("count => document.querySelectorAll('#front-1 .points path').length < count", arg=before)
+    assert 0 < points.count() < before
+    front.locator(".legendtoggle").first.click()
+    tab.wait_for_function("count => document.querySelectorAll('#front-1 .points path').length === count", arg=before)
+    assert troubles == []

@@ -1,0 +1,251 @@
+"""The workflow with real processes: planned, run, killed at any moment, continued, and refused with a clear line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from nas_lib import search as loop
+from nas_lib.experiment import Experiment, load
+from nas_lib.search import Search
+from tests.test_search import TINY, comparable
+
+ROOT = Path(__file__).parent.parent
+SNAKEMAKE = [str(Path(sys.executable).with_name("snakemake"))]
+CONFIGURATION = TINY | {
+    "budget": {"rounds": 2, "proposals": 2, "jobs": 2, "epochs": 6},
+    "finalists": {"count": 1, "repeats": 1, "epochs": 2},
+}
+HISTORY = "results/tiny/random/seed-1/history.parquet"
+
+
+class Project:
+    """A copy of the workflow in an empty folder, with one small experiment."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.folder = folder
+        for part in ("Snakefile", "workflow", "profiles", "environment.yml"):
+            source = ROOT / part
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIGURATION | changes))
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*SNAKEMAKE, "--configfile", "tiny.yaml", "--cores", "2", *arguments],
+            cwd=self.folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=300)
+        return process.returncode, output
+
+    @property
+    def experiment(self) -> Experiment:
+        return load(self.folder / "tiny.yaml")
+
+    def history(self) -> list[dict[str, Any]]:
+        experiment = self.experiment.model_copy(update={"results": str(self.folder / "results")})
+        return comparable(Search(experiment, "random", 1))
+
+    def paths(self, pattern: str) -> list[Path]:
+        return sorted((self.folder / "results/tiny/random/seed-1").glob(pattern))
+
+    def trainings(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter(["cmdline", "cwd"]):
+            words = process.info["cmdline"] or []
+            if "evaluate" in words and "nas_lib" in words and process.info["cwd"] == str(self.folder):
+                found.append(process)
+        return found
+
+    def end(self) -> None:
+        """End whatever a test left running here."""
+        for process in psutil.process_iter(["cwd"]):
+            if process.info["cwd"] == str(self.folder):
+                process.kill()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    project = Project(tmp_path)
+    yield project
+    project.end()
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The history of the same search in one process, never interrupted."""
+    project = Project(tmp_path_factory.mktemp("expected"))
+    experiment = project.experiment.model_copy(update={"results": str(project.folder / "results")})
+    loop.run_inline(Search(experiment, "random", 1))
+    return project.history()
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, f"ended before it could be killed: {process.communicate()[0]}"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+MOMENTS = {
+    "while proposing": "round-0/.proposals.json*",
+    "before the first epoch": "round-0/candidate-*/owner",
+    "between epochs": "round-0/candidate-*/epoch.json",
+    "after the first candidate": "round-0/candidate-*/evaluation.json",
+    "between rounds": "round-1/proposals.json",
+}
+
+
+def kill_snakemake(project: Project, process: subprocess.Popen[str]) -> None:
+    process.kill()
+
+
+def kill_trainings(project: Project, process: subprocess.Popen[str]) -> None:
+    for training in project.trainings():
+        training.kill()
+
+
+def kill_everything(project: Project, process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("moment", "kill"),
+    [
+        ("before the first epoch", kill_everything),
+        ("between epochs", kill_snakemake),
+        ("between epochs", kill_trainings),
+        ("after the first candidate", kill_everything),
+        ("between rounds", kill_snakemake),
+    ],
+)
+def test_a_killed_search_continues_to_the_same_history(
+    project: Project,
+    expected: list[dict[str, Any]],
+    moment: str,
+    kill: Callable[[Project, subprocess.Popen[str]], None],
+) -> None:
+    process = project.start(HISTORY)
+    wait_until(lambda: project.paths(MOMENTS[moment]), process)
+    kill(project, process)
+    if kill is kill_trainings:
+        process.communicate(timeout=300)
+    code, output = project.run(HISTORY)
+    assert code == 0, output
+    assert project.history() == expected
+
+
+def test_what_a_killed_run_finished_is_not_done_again(project: Project) -> None:
+    process = project.start(HISTORY)
+    wait_until(lambda: project.paths("round-1/candidate-*/epoch.json"), process)
+    kill_everything(project, process)
+    before = {path: path.stat().st_mtime_ns for path in project.paths("round-0/candidate-*/evaluation.json")}
+    assert len(before) >= 1
+    project.run(HISTORY)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_one_command_goes_from_data_to_report_and_a_second_one_has_nothing_to_do(
+    project: Project, expected: list[dict[str, Any]]
+) -> None:
+    code, output = project.run()
+    assert code == 0, output
+    assert "Report:  results/tiny/report.html" in output
+    assert "1/2" in output or "2/2" in output  # progress: rounds
+    assert (project.folder / "results/tiny/report.html").stat().st_size > 100_000
+    assert project.history() == expected
+    code, output = project.run()
+    assert code == 0
+    assert "Nothing to be done" in output
+
+
+def test_inline_execution_gives_the_history_of_the_jobs(tmp_path: Path, expected: list[dict[str, Any]]) -> None:
+    project = Project(tmp_path, budget={**CONFIGURATION["budget"], "inline": True})
+    code, output = project.run(HISTORY)
+    assert code == 0, output
+    assert project.history() == expected
+
+
+def test_more_rounds_continue_a_finished_search(project: Project, expected: list[dict[str, Any]]) -> None:
+    (project.folder / "tiny.yaml").write_text(
+        yaml.safe_dump(CONFIGURATION | {"budget": {**CONFIGURATION["budget"], "rounds": 1}})
+    )
+    project.run(HISTORY)
+    finished = {path: path.stat().st_mtime_ns for path in project.paths("round-0/job-*.jsonl")}
+    (project.folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIGURATION))
+    code, output = project.run(HISTORY)
+    assert code == 0, output
+    assert project.history() == expected
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+def test_a_dry_run_shows_the_plan_and_touches_nothing(project: Project) -> None:
+    code, output = project.run("-n")
+    assert code == 0
+    assert "evaluate                4" in output
+    assert not (project.folder / "results").exists()
+
+
+def test_a_chain_of_a_thousand_rounds_can_be_planned(tmp_path: Path) -> None:
+    project = Project(tmp_path, budget={"rounds": 1000, "proposals": 1, "jobs": 1})
+    code, output = project.run("-n", "results/tiny/random/seed-1/round-999/job-0.jsonl")
+    assert code == 0, output[-2000:]
+    assert "evaluate             1000" in output
+
+
+def test_a_wrong_configuration_is_refused_in_plain_lines_before_anything_runs(tmp_path: Path) -> None:
+    project = Project(tmp_path, budgett={}, seeds=["one"])
+    code, output = project.run()
+    assert code != 0
+    assert "tiny.yaml: budgett: unknown key (did you mean 'budget'?)" in output
+    assert "tiny.yaml: seeds.0: found 'one', allowed is a whole number" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "results").exists()
+
+
+def test_results_of_another_configuration_are_not_overwritten(project: Project) -> None:
+    project.run("results/tiny/data.json")
+    (project.folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIGURATION | {"objectives": ["error", "parameters"]}))
+    code, output = project.run()
+    assert code != 0
+    assert "tiny.yaml: results/tiny holds results made with another objectives" in output
+
+
+def test_missing_data_is_one_clear_line(tmp_path: Path) -> None:
+    project = Project(tmp_path, task={"name": "npz", "path": "nowhere.npz"})
+    code, output = project.run("results/tiny/data.json")
+    assert code != 0
+    assert "nowhere.npz" in output
+    assert "Traceback" not in output
+
+
+def test_a_dead_tracking_server_stops_nothing(tmp_path: Path) -> None:
+    project = Project(tmp_path, tracking={"uri": "http://127.0.0.1:9"})
+    code, output = project.run("results/tiny/tracking-store.done", HISTORY)
+    assert code == 0, output
+    assert len(project.history()) == 4
+    assert "warning" in (tmp_path / "results/tiny/logs/tracking-store.log").read_text()
+
+
+def test_stored_experiments_hold_the_defaults_they_ran_with(project: Project) -> None:
+    project.run("results/tiny/data.json")
+    stored = json.loads((project.folder / "results/tiny/experiment.json").read_text())
+    assert stored["training"]["momentum"] == 0.9
