@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -106,7 +107,6 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) 
 
 
 MOMENTS = {
-    "while proposing": "round-0/.proposals.json*",
     "before the first epoch": "round-0/candidate-*/owner",
     "between epochs": "round-0/candidate-*/epoch.json",
     "after the first candidate": "round-0/candidate-*/evaluation.json",
@@ -200,7 +200,7 @@ def test_more_rounds_continue_a_finished_search(project: Project, expected: list
 def test_a_dry_run_shows_the_plan_and_touches_nothing(project: Project) -> None:
     code, output = project.run("-n")
     assert code == 0
-    assert "evaluate                4" in output
+    assert re.search(r"^evaluate +4$", output, re.MULTILINE)
     assert not (project.folder / "results").exists()
 
 
@@ -208,7 +208,7 @@ def test_a_chain_of_a_thousand_rounds_can_be_planned(tmp_path: Path) -> None:
     project = Project(tmp_path, budget={"rounds": 1000, "proposals": 1, "jobs": 1})
     code, output = project.run("-n", "results/tiny/random/seed-1/round-999/job-0.jsonl")
     assert code == 0, output[-2000:]
-    assert "evaluate             1000" in output
+    assert re.search(r"^evaluate +1000$", output, re.MULTILINE)
 
 
 def test_a_wrong_configuration_is_refused_in_plain_lines_before_anything_runs(tmp_path: Path) -> None:
