@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -158,9 +159,16 @@ class Digits(ImageTask):
 
     def read(self, part: Part) -> Split:
         """See `ImageTask.read`."""
-        from sklearn.datasets import load_digits
-
-        grey, labels = load_digits(return_X_y=True)
+        # The file scikit-learn ships, read without importing it: that would cost every worker over a second.
+        package = find_spec("sklearn")
+        if package is None or not package.submodule_search_locations:
+            raise DataError("digits: they are part of scikit-learn, which is not installed")
+        rows = np.loadtxt(
+            Path(package.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz",
+            dtype=np.int64,
+            delimiter=",",
+        )
+        grey, labels = rows[:, :-1], rows[:, -1]
         images = np.rint(grey * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
         test = class_quantiles(labels, generator(0, "digits test split")) < 0.2
         return _take(Split(images, labels.astype(np.int64)), np.flatnonzero(test == (part == "test")))
