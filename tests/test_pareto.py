@@ -1,0 +1,113 @@
+"""Fronts, hypervolume and intervals, against values computed by hand."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas_lib import pareto
+from nas_lib.pareto import Scale
+from nas_lib.records import Evaluation, History, Proposal
+
+NAMES = ["error", "flops"]
+
+
+def history(*points: tuple[float, float] | None) -> History:
+    """One evaluation per point; None is a failed one."""
+    made = []
+    for slot, point in enumerate(points):
+        proposal = Proposal(round=0, slot=slot, genotype={}, hash="h", epochs=1)
+        if point is None:
+            made.append(Evaluation(proposal=proposal, status="failed", reason="r"))
+        else:
+            made.append(Evaluation(proposal=proposal, status="ok", objectives=dict(zip(NAMES, point, strict=True))))
+    return made
+
+
+def slots(members: History) -> list[int]:
+    return [member.proposal.slot for member in members]
+
+
+UNIT = Scale(ideal=np.zeros(2), reference=np.ones(2))
+
+
+def test_the_front_holds_what_nothing_is_better_than() -> None:
+    assert slots(pareto.front(history((3, 1), (1, 3), (2, 2), (3, 3), None), NAMES)) == [1, 2, 0]
+
+
+def test_of_equal_evaluations_the_first_is_on_the_front() -> None:
+    assert slots(pareto.front(history((2, 2), (1, 1), (1, 1)), NAMES)) == [1]
+
+
+def test_a_history_of_failures_has_no_front() -> None:
+    assert pareto.front(history(None, None), NAMES) == []
+
+
+def test_hypervolume_of_a_staircase() -> None:
+    points = np.array([[0.2, 0.6], [0.5, 0.1]])
+    assert pareto.hypervolume(points, UNIT) == pytest.approx(0.8 * 0.4 + 0.5 * 0.5)
+
+
+def test_hypervolume_is_the_share_of_the_box() -> None:
+    box = Scale(ideal=np.array([10.0, 100.0]), reference=np.array([20.0, 300.0]))
+    assert pareto.hypervolume(np.array([[15.0, 100.0]]), box) == pytest.approx(0.5)
+    assert pareto.hypervolume(np.array([[10.0, 100.0]]), box) == pytest.approx(1.0)
+
+
+def test_points_beyond_the_reference_point_add_nothing() -> None:
+    assert pareto.hypervolume(np.array([[0.1, 1.2]]), UNIT) == 0.0
+
+
+def test_an_objective_in_which_all_are_equal_is_left_out() -> None:
+    flat = Scale(ideal=np.array([0.0, 5.0]), reference=np.array([1.0, 5.0]))
+    assert pareto.hypervolume(np.array([[0.25, 5.0]]), flat) == pytest.approx(0.75)
+
+
+def test_no_points_dominate_nothing() -> None:
+    assert pareto.hypervolume(np.empty((0, 2)), UNIT) == 0.0
+
+
+@given(st.lists(st.tuples(st.floats(0, 1.2), st.floats(0, 1.2)) | st.none(), min_size=1, max_size=12))
+@settings(max_examples=50, deadline=None)
+def test_the_trace_never_falls_and_ends_at_the_hypervolume_of_all(points: list[tuple[float, float] | None]) -> None:
+    made = history(*points)
+    trace = pareto.hypervolume_trace(made, NAMES, UNIT)
+    assert len(trace) == len(points)
+    assert all(after >= before - 1e-12 for before, after in pairwise(trace))
+    assert trace[-1] == pytest.approx(pareto.hypervolume(pareto.objective_matrix(made, NAMES), UNIT))
+
+
+def test_the_box_runs_from_the_best_to_the_worst_or_given_values() -> None:
+    scale = pareto.scale_of([history((1, 9)), history((3, 4), None)], NAMES, [None, 20.0])
+    assert scale is not None
+    assert (scale.ideal.tolist(), scale.reference.tolist()) == ([1, 4], [3, 20])
+    assert pareto.scale_of([history(None)], NAMES, [None, None]) is None
+
+
+def test_finalists_are_spread_over_the_front() -> None:
+    members = pareto.front(history((0.0, 1.0), (0.01, 0.99), (0.3, 0.3), (0.31, 0.29), (1.0, 0.0)), NAMES)
+    chosen = pareto.spread_selection(members, NAMES, 3)
+    assert len(chosen) == 3
+    assert len({0, 1} & set(slots(chosen))) == len({2, 3} & set(slots(chosen))) == 1
+    assert 4 in slots(chosen)
+
+
+def test_a_small_front_is_chosen_whole() -> None:
+    members = pareto.front(history((0, 1), (1, 0)), NAMES)
+    assert pareto.spread_selection(members, NAMES, 5) == members
+
+
+def test_the_interval_is_that_of_student() -> None:
+    interval = pareto.mean_interval([1.0, 2.0, 3.0])
+    half = 4.302652729911275 * 1.0 / math.sqrt(3)  # t(0.975, 2), standard deviation 1
+    assert (interval.mean, interval.count) == (2.0, 3)
+    assert (interval.low, interval.high) == pytest.approx((2 - half, 2 + half))
+
+
+def test_one_value_has_no_interval_and_none_is_refused() -> None:
+    assert pareto.mean_interval([4.0]) == pareto.Interval(4.0, 4.0, 4.0, 1)
+    with pytest.raises(ValueError, match="no values"):
+        pareto.mean_interval([])
