@@ -7,6 +7,9 @@ import numpy as np
 
 from nas_lib.records import Evaluation, History
 
+MARGIN = 0.1
+"""Where a reference value is not given: how far it lies beyond the worst value, as a share of the range."""
+
 
 def objective_matrix(history: History, names: Sequence[str]) -> np.ndarray:
     """Objectives of the successful evaluations, shape (n, m)."""
@@ -39,14 +42,20 @@ class Scale:
 def scale_of(histories: Sequence[History], names: Sequence[str], references: Sequence[float | None]) -> Scale | None:
     """The box from the best values seen in all histories to the reference point.
 
-    Where no reference value is given it is the worst value seen in all histories. None when nothing succeeded.
+    Where no reference value is given it lies a tenth of the range seen beyond the worst value in all histories, so that
+    the ends of a front count too. None when nothing succeeded.
     """
     points = np.concatenate([objective_matrix(history, names) for history in histories])
     if not len(points):
         return None
-    worst = points.max(axis=0)
-    reference = np.array([worst[i] if value is None else value for i, value in enumerate(references)])
-    return Scale(ideal=points.min(axis=0), reference=reference)
+    return _box(points, references)
+
+
+def _box(points: np.ndarray, references: Sequence[float | None]) -> Scale:
+    ideal, worst = points.min(axis=0), points.max(axis=0)
+    default = worst + MARGIN * (worst - ideal)
+    reference = [default[i] if value is None else value for i, value in enumerate(references)]
+    return Scale(ideal=ideal, reference=np.array(reference, dtype=float))
 
 
 def hypervolume(points: np.ndarray, scale: Scale) -> float:
@@ -86,13 +95,12 @@ def hypervolume_trace(history: History, names: Sequence[str], scale: Scale) -> l
 def spread_selection(members: History, names: Sequence[str], count: int) -> History:
     """At most `count` members of a front that together keep as much of its hypervolume as a greedy choice can.
 
-    The box runs to 10 % beyond the front's own worst values, so that its ends count too.
+    The box is that of the front alone.
     """
     if len(members) <= count:
         return list(members)
     points = objective_matrix(members, names)
-    margin = 0.1 * (points.max(axis=0) - points.min(axis=0))
-    scale = Scale(ideal=points.min(axis=0), reference=points.max(axis=0) + margin)
+    scale = _box(points, [None] * len(names))
     chosen: list[int] = []
     for _ in range(count):
         rest = [index for index in range(len(members)) if index not in chosen]

@@ -80,10 +80,10 @@ def test_the_trace_never_falls_and_ends_at_the_hypervolume_of_all(points: list[t
     assert trace[-1] == pytest.approx(pareto.hypervolume(pareto.objective_matrix(made, NAMES), UNIT))
 
 
-def test_the_box_runs_from_the_best_to_the_worst_or_given_values() -> None:
+def test_the_box_runs_from_the_best_to_a_tenth_beyond_the_worst_or_to_given_values() -> None:
     scale = pareto.scale_of([history((1, 9)), history((3, 4), None)], NAMES, [None, 20.0])
     assert scale is not None
-    assert (scale.ideal.tolist(), scale.reference.tolist()) == ([1, 4], [3, 20])
+    assert (scale.ideal.tolist(), scale.reference.tolist()) == ([1, 4], [3.2, 20])
     assert pareto.scale_of([history(None)], NAMES, [None, None]) is None
 
 

@@ -170,7 +170,7 @@ def test_selection_reference_point_and_box_are_stated(page: str) -> None:
     assert "10 classes, 8 x 8 pixels; 1,077 training, 358 validation and 362 test images" in words
     assert "The test images were read once, for the finalists, after everything had been chosen" in words
     assert re.search(r"Validation error \d+\.\d\d % 50\.00 % configured", words)
-    assert re.search(r"Parameters [\d,]+ [\d,]+ worst value seen", words)
+    assert re.search(r"Parameters [\d,]+ [\d,]+ a tenth of the range beyond the worst value", words)
 
 
 def test_failures_cache_hits_and_cost_are_counted(experiment: Experiment, page: str) -> None:

@@ -46,4 +46,5 @@ class Objective(Settings):
     multiply-add, convolutions and matrix products only. `activation_memory`: bytes of the float32 outputs of
     all layers for one image. `latency`: median milliseconds of one forward pass, see `latency`."""
     reference: float | None = Field(default=None, gt=0)
-    """Reference point of the hypervolume, in the objective's unit. Default: the worst value seen."""
+    """Reference point of the hypervolume, in the objective's unit. Default: a tenth of the range seen beyond
+    the worst value seen."""

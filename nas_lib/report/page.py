@@ -105,7 +105,11 @@ def _setting(experiment: Experiment) -> dict[str, str]:
     data = _data(experiment)
     objectives = []
     for objective in experiment.objectives:
-        reference = "worst seen" if objective.reference is None else style.text(objective.name, objective.reference)
+        reference = (
+            "a tenth of the range beyond the worst seen"
+            if objective.reference is None
+            else style.text(objective.name, objective.reference)
+        )
         objectives.append(f"{style.axis(objective.name)}, reference {reference}")
     return {
         "Task": f"{experiment.task.name}{data}",
@@ -149,7 +153,7 @@ def _box(results: Results) -> list[tuple[str, str, str, str]] | None:
             QUANTITIES[name].title,
             style.text(name, ideal),
             style.text(name, reference),
-            "configured" if given else "worst value seen",
+            "configured" if given else "a tenth of the range beyond the worst value",
         )
         for name, ideal, reference, given in zip(
             comparison["objectives"],
