@@ -126,10 +126,14 @@ def test_rings_have_the_published_mean_inputs_outputs_and_depth(
     assert np.mean(found, axis=0) == pytest.approx([inputs, outputs, depth], abs=0.25)
 
 
-def test_unconnected_random_graphs_are_joined_and_say_so() -> None:
+@pytest.mark.parametrize(
+    ("nodes", "p", "share"), [(3, 0.1, 0.427), (5, 0.1, 0.784), (10, 0.1, 0.824), (4, 0.2, 0.076), (5, 0.3, 0.0)]
+)
+def test_random_graphs_that_stay_unconnected_are_as_many_as_theory_says(nodes: int, p: float, share: float) -> None:
+    """The share is (1 - C)^30 with C the probability that G(n, p) is connected (Gilbert 1959)."""
     rng = np.random.default_rng(0)
-    joined = [architecture.predecessors(er(5, 0.1), rng)[1] for _ in range(200)]
-    assert np.mean(joined) == pytest.approx(0.784, abs=0.1)  # (1 - C_5(0.1)) ** 30, reference section 2.4
+    joined = [architecture.predecessors(er(nodes, p), rng)[1] for _ in range(300)]
+    assert np.mean(joined) == pytest.approx(share, abs=0.06)
 
 
 # --- draws -----------------------------------------------------------------------------------------
@@ -193,6 +197,17 @@ def test_cifar10_optimum_has_the_published_compute() -> None:
     plan = GeneratorSpace(count="released").plan(CIFAR10_OPTIMUM, SMALL)
     assert 44 <= plan.width <= 46
     assert plan.flops() / 2 == pytest.approx(0.74e9, rel=0.1)
+
+
+def test_random_generators_have_the_published_sizes() -> None:
+    """Over the ranges of the paper at 4.0 M: about 180 operations, width about 20, total about the limit."""
+    space = GeneratorSpace(count="released")
+    rng = np.random.default_rng(0)
+    plans = [space.plan(space.sample(rng), SMALL) for _ in range(120)]
+    assert np.median([plan.operations() for plan in plans]) == pytest.approx(180, rel=0.25)
+    assert np.median([plan.width for plan in plans]) == pytest.approx(20, rel=0.25)
+    assert np.median([plan.parameters() / 4.0e6 for plan in plans]) == pytest.approx(1.015, abs=0.04)
+    assert all(8 <= plan.width <= 91 for plan in plans)
 
 
 spaces = st.builds(

@@ -111,8 +111,7 @@ def train(
         TrainingError: the loss is not finite, or `time_limit` seconds are over.
     """
     device = data.train.labels.device
-    memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-    network.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+    network.to(device, memory_format=_memory_format(device))  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=settings.learning_rate,
@@ -120,7 +119,6 @@ def train(
         weight_decay=settings.weight_decay,
         nesterov=settings.momentum > 0,
     )
-    autocast = precision(settings, device)
     progress = restore(checkpoint, network, optimizer, identity)
     if progress is None and inherit is not None:
         progress = restore(inherit, network, optimizer)
@@ -128,47 +126,71 @@ def train(
             raise TrainingError(f"the training to continue is not there: {inherit}")
         progress.seconds = 0.0
     progress = progress or Progress(0, 0.0, {})
-    steps = math.ceil(len(data.train) / settings.batch_size)
-    saved_at = began = time.monotonic()
-    spent_before = progress.seconds
+    saved_at = time.monotonic()
+    began = saved_at - progress.seconds
+    deadline = began + time_limit if time_limit is not None else math.inf
     while progress.epoch < epochs:
-        generator = torch.Generator(device).manual_seed(seed_of(seed, "epoch", progress.epoch))
-        torch.manual_seed(seed_of(seed, "dropout", progress.epoch))
-        network.train()
-        loss_sum = torch.zeros((), device=device)
-        wrong = torch.zeros((), device=device, dtype=torch.int64)
-        for step, index in enumerate(_batches(len(data.train), steps, generator)):
-            done = (progress.epoch * steps + step) / (schedule_epochs * steps)
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-            images = augment(normalised(data.train.images[index], data), settings, generator)
-            labels = data.train.labels[index]
-            with autocast:
-                logits = network(images.contiguous(memory_format=memory_format))
-                loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if settings.gradient_clip is not None:
-                nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
-            optimizer.step()
-            loss_sum += loss.detach() * len(labels)
-            wrong += (logits.detach().argmax(1) != labels).sum()
-        figures = {"train_loss": loss_sum.item() / len(data.train), "train_error": wrong.item() / len(data.train)}
+        figures = _train_epoch(network, optimizer, data, settings, seed, progress.epoch, schedule_epochs, deadline)
         if validation is not None:
             figures["validation_error"], figures["validation_loss"] = measure(network, validation, data, settings)
         progress.epoch += 1
-        progress.seconds = spent_before + time.monotonic() - began
+        progress.seconds = time.monotonic() - began
         if not all(math.isfinite(value) for value in figures.values()):
             raise TrainingError(f"diverged: the loss is not finite in epoch {progress.epoch}")
         for name, value in figures.items():
             progress.curves.setdefault(name, []).append(value)
         on_epoch(progress)
-        if time_limit is not None and progress.seconds > time_limit and progress.epoch < epochs:
-            raise TrainingError(f"time limit of {time_limit:g} s reached after epoch {progress.epoch} of {epochs}")
         if progress.epoch == epochs or time.monotonic() - saved_at >= settings.checkpoint_seconds:
             save(checkpoint, identity, network, optimizer, progress)
             saved_at = time.monotonic()
     return progress
+
+
+def _train_epoch(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: DeviceData,
+    settings: Training,
+    seed: int,
+    epoch: int,
+    schedule_epochs: int,
+    deadline: float,
+) -> dict[str, float]:
+    """One pass over the training images; loss and error are means over the pass, before each step."""
+    device = data.train.labels.device
+    memory_format = _memory_format(device)
+    autocast = precision(settings, device)
+    generator = torch.Generator(device).manual_seed(seed_of(seed, "epoch", epoch))
+    torch.manual_seed(seed_of(seed, "dropout", epoch))
+    network.train()
+    count = len(data.train)
+    steps = math.ceil(count / settings.batch_size)
+    loss_sum = torch.zeros((), device=device)
+    wrong = torch.zeros((), device=device, dtype=torch.int64)
+    for step, index in enumerate(_batches(count, steps, generator)):
+        done = (epoch + step / steps) / schedule_epochs
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        images = augment(normalised(data.train.images[index], data), settings, generator)
+        labels = data.train.labels[index]
+        with autocast:
+            logits = network(images.contiguous(memory_format=memory_format))
+            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if settings.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
+        optimizer.step()
+        # Sums stay on the device: reading them at every step would make it wait for the host.
+        loss_sum += loss.detach() * len(labels)
+        wrong += (logits.detach().argmax(1) != labels).sum()
+        if time.monotonic() > deadline:
+            raise TrainingError(f"time limit reached in epoch {epoch + 1}")
+    return {"train_loss": loss_sum.item() / count, "train_error": wrong.item() / count}
+
+
+def _memory_format(device: torch.device) -> torch.memory_format:
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
 def _batches(count: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
