@@ -79,11 +79,17 @@ class Tracking(Settings):
     """Any MLflow tracking URI: a SQLite file, or the address of a server. Default: `mlflow.db` in `results`."""
 
 
+SLUG = r"^[a-z0-9][a-z0-9_.-]*$"
+FOLDER_NAME = r"^[^{}*?\[\]\n]+$"
+"""Braces would be wildcards of the workflow."""
+PATTERNS = {
+    SLUG: "small letters, digits, '_', '.' and '-', beginning with a letter or digit",
+    FOLDER_NAME: "a path without braces, brackets, '*' and '?'",
+}
 ALLOWED = {
     "int_": "a whole number",
     "float_": "a number",
     "string_type": "text",
-    "string_pattern_mismatch": "small letters, digits, '_', '.' and '-', beginning with a letter or digit",
     "bool_": "true or false",
     "tuple_type": "a list",
     "model_": "a mapping of keys to values",
@@ -91,7 +97,9 @@ ALLOWED = {
 }
 """Plain words for the kinds of mistakes that pydantic describes for programmers, by how the kind begins."""
 
-SLUG = r"^[a-z0-9][a-z0-9_.-]*$"
+
+RESERVED = frozenset({"benchmarks", "figures", "logs"})
+"""Folders of an experiment that are no searches."""
 
 
 class Experiment(Settings):
@@ -101,7 +109,7 @@ class Experiment(Settings):
     """Name of the experiment: its folder under `results` and its name in MLflow."""
     description: str = ""
     """A sentence for the report."""
-    results: str = Field(default="results", min_length=1)
+    results: str = Field(default="results", pattern=FOLDER_NAME)
     """Folder of all results."""
     task: TaskSettings
     """The data set."""
@@ -136,6 +144,10 @@ class Experiment(Settings):
     def _labels_differ(cls, strategies: tuple[StrategySettings, ...]) -> tuple[StrategySettings, ...]:
         labels = [label_of(strategy) for strategy in strategies]
         for label in labels:
+            if label in RESERVED:
+                raise ValueError(
+                    f"label {label!r} is the name of another folder, allowed is any but {sorted(RESERVED)}"
+                )
             if not re.match(SLUG, label):
                 raise ValueError(f"label {label!r} is a folder name: small letters, digits, '_', '.' and '-' only")
         if len(set(labels)) < len(labels):
@@ -332,6 +344,8 @@ def _line(details: ErrorDetails) -> str:
         found = _shown(tag) if tag else found
         allowed = f"one of {tags}" if tags else f"a mapping with the key {key!r}"
         return f"{where}.{key}: found {found}{_nearest(tag, names)}, allowed is {allowed}"
+    if kind == "string_pattern_mismatch":
+        return f"{where}: found {found}, allowed is {PATTERNS[context['pattern']]}"
     if kind == "value_error":
         return f"{where}: {details['msg'].removeprefix('Value error, ')}"
     plain = next((words for start, words in ALLOWED.items() if kind.startswith(start)), None)

@@ -94,6 +94,12 @@ def test_all_mistakes_of_a_file_come_at_once() -> None:
             {"strategies": ["random", "random"]},
             "strategies: ['random', 'random'] repeats a name: give each entry its own `label`",
         ),
+        (
+            {"strategies": [{"name": "random", "label": "figures"}]},
+            "strategies: label 'figures' is the name of another folder, "
+            "allowed is any but ['benchmarks', 'figures', 'logs']",
+        ),
+        ({"results": "a{b}"}, "results: found 'a{b}', allowed is a path without braces, brackets, '*' and '?'"),
     ],
 )
 def test_impossible_combinations_are_refused(changes: dict[str, object], expected: str) -> None:

@@ -1,6 +1,7 @@
 import fcntl
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def step(name: str, *options: str) -> str:
 
 
 wildcard_constraints:
-    strategy="|".join(EXPERIMENT.labels),
+    strategy="|".join(map(re.escape, EXPERIMENT.labels)),
     seed=r"-?\d+",
     round=r"\d+",
     job=r"\d+",
