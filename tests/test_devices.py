@@ -4,13 +4,24 @@ import multiprocessing
 from multiprocessing.queues import Queue
 from pathlib import Path
 
-from nas_lib.evaluation.devices import claimed
+import pytest
+
+from nas_lib.evaluation import devices
+from nas_lib.evaluation.devices import DeviceError, claimed
 
 DEVICES = ("cuda:0", "cuda:1")
 
 
+def pretend(folder: Path) -> None:
+    """Two GPUs that are not there."""
+    devices.tempfile.tempdir = str(folder)  # type: ignore[attr-defined]
+    devices.available = list  # type: ignore[assignment]
+    devices.lock_name = lambda device: f"uuid-of-{device}"
+
+
 def hold(folder: Path, got: "Queue[str]", stop: "Queue[str]") -> None:
-    with claimed(DEVICES, folder) as name:
+    pretend(folder)
+    with claimed(DEVICES) as name:
         got.put(name)
         stop.get()
 
@@ -34,16 +45,22 @@ def test_jobs_get_devices_of_their_own_and_the_next_job_waits_for_one(tmp_path: 
 
 def test_a_device_of_a_killed_job_is_free(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    got, stop = context.Queue(), context.Queue()
-    job = context.Process(target=hold, args=(tmp_path, got, stop))
-    job.start()
-    name = got.get(timeout=60)
-    job.kill()
-    job.join(60)
-    with claimed((name,), tmp_path) as again:
-        assert again == name
+    for _ in range(2):
+        got, stop = context.Queue(), context.Queue()  # a killed process may leave its queue locked
+        job = context.Process(target=hold, args=(tmp_path, got, stop))
+        job.start()
+        assert got.get(timeout=60) == "cuda:0"
+        job.kill()
+        job.join(60)
 
 
-def test_the_cpu_is_shared(tmp_path: Path) -> None:
-    with claimed(("cpu",), tmp_path) as first, claimed(("cpu",), tmp_path) as second:
+def test_the_cpu_is_shared() -> None:
+    with claimed(("cpu",)) as first, claimed(("cpu",)) as second:
         assert first == second == "cpu"
+
+
+def test_a_device_that_is_not_here_is_one_clear_line() -> None:
+    with pytest.raises(
+        DeviceError, match=r"resources.devices: found \['cuda:99'\], but this machine has \d+ CUDA devices"
+    ):
+        devices.available(("cuda:99",))
