@@ -5,6 +5,7 @@ Without --configfile the experiment of config/digits.yaml runs.
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/session.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/finalists.smk"
@@ -28,6 +29,4 @@ onsuccess:
 
 
 onerror:
-    print(
-        f"Not everything is done. Nothing is lost: correct the cause and run the same command again. Logs: {LOGS}"
-    )
+    print(f"Not everything is done, and nothing is lost: the same command continues. Logs: {LOGS}")

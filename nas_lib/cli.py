@@ -1,16 +1,21 @@
 """One sub-command per step of the workflow. Rules call these; each can be run by hand with the same words."""
 
+from __future__ import annotations
+
 import json
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas_lib.experiment import ConfigurationError, load, schema
-from nas_lib.tasks.data import DataError
+from nas_lib.experiment import ConfigurationError, load, refuse_other_settings, schema
+from nas_lib.settings import UserError
+
+if TYPE_CHECKING:
+    from nas_lib.search import Search
 
 app = typer.Typer(
     help="Neural architecture search, step by step. The workflow (snakemake) calls these in order.",
@@ -34,23 +39,25 @@ def main() -> None:
     logging.captureWarnings(True)
     try:
         app()
-    except (ConfigurationError, DataError) as error:
+    except UserError as error:
         sys.exit(f"error: {error}".replace("\n", "\nerror: "))
 
 
-def _search(file: Path, strategy: str, seed: int, threads: int | None = None):  # type: ignore[no-untyped-def]
+def _search(file: Path, strategy: str, seed: int, threads: int | None = None) -> Search:
     from nas_lib.search import Search
 
     experiment = load(file)
     if strategy not in experiment.labels:
         raise ConfigurationError(f"--strategy: found {strategy!r}, allowed is one of {experiment.labels}")
-    if threads is not None:
-        resources = experiment.resources.model_copy(update={"threads": threads})
-        experiment = experiment.model_copy(update={"resources": resources})
+    refuse_other_settings(experiment, str(file))
+    if threads not in {None, experiment.resources.threads}:
+        raise ConfigurationError(
+            f"--threads: found {threads}, allowed is resources.threads, which is {experiment.resources.threads}: "
+            "results depend on the number of threads (does snakemake have fewer --cores?)"
+        )
     # Libraries read these when they are first imported, which is after this line.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(experiment.resources.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return Search(experiment, strategy, seed)
 
 
@@ -112,11 +119,11 @@ def evaluate(
 
 
 @app.command()
-def inline(file: File, strategy: Strategy, seed: Seed, threads: Threads = None) -> None:
+def inline(file: File, strategy: Strategy, seed: Seed, threads: Threads = None, attempt: Attempt = 1) -> None:
     """Run all rounds of a search in this process."""
     from nas_lib.search import run_inline
 
-    run_inline(_search(file, strategy, seed, threads))
+    run_inline(_search(file, strategy, seed, threads), attempt)
 
 
 @app.command()

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, StrictInt, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from nas_lib.evaluation.objectives import Objective
 from nas_lib.evaluation.settings import Latency, Resources, Training
 from nas_lib.layout import ExperimentFolder
-from nas_lib.settings import Settings
+from nas_lib.settings import Settings, UserError
 from nas_lib.spaces import SpaceSettings
 from nas_lib.strategies import StrategySettings
 from nas_lib.tasks import TaskSettings
@@ -25,23 +25,23 @@ ATTEMPTS = 4
 """Times a candidate whose process dies without finishing an epoch is tried before it is recorded as failed."""
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(UserError):
     """The configuration is wrong. The message has one line per mistake."""
 
 
 class Budget(Settings):
     """How much one search may spend."""
 
-    rounds: int = Field(default=5, ge=1)
+    rounds: StrictInt = Field(default=5, ge=1)
     """Rounds of propose and evaluate."""
-    proposals: int = Field(default=4, ge=1)
+    proposals: StrictInt = Field(default=4, ge=1)
     """Candidates per round."""
-    jobs: int = Field(default=2, ge=1)
+    jobs: StrictInt = Field(default=2, ge=1)
     """Jobs that share the candidates of a round: as many as there are workers."""
-    lag: int = Field(default=1, ge=1)
+    lag: StrictInt = Field(default=1, ge=1)
     """The proposals of round r are made from the rounds up to r - lag. 2 keeps workers busy while the slowest
-    candidate of the round before still trains."""
-    epochs: int = Field(default=5, ge=1)
+    candidate of the round before still trains. 1, or less than `rounds`."""
+    epochs: StrictInt = Field(default=5, ge=1)
     """Epochs a candidate is trained for."""
     time_limit: float | None = Field(default=None, gt=0)
     """Seconds after which a training is stopped and recorded as failed. Default: no limit."""
@@ -55,6 +55,14 @@ class Budget(Settings):
             raise ValueError(f"jobs is {self.jobs}, allowed is at most proposals, which is {self.proposals}")
         return self
 
+    @model_validator(mode="after")
+    def _lag_within_rounds(self) -> Self:
+        most = max(1, self.rounds - 1)
+        if self.lag > most:
+            why = f", one less than rounds, which is {self.rounds}" if self.rounds > 1 else ""
+            raise ValueError(f"lag is {self.lag}, allowed is at most {most}{why}")
+        return self
+
     @property
     def evaluations(self) -> int:
         """Candidates of one search."""
@@ -64,11 +72,11 @@ class Budget(Settings):
 class Finalists(Settings):
     """Members of each search's front that are retrained from scratch and tested."""
 
-    count: int = Field(default=3, ge=0)
+    count: StrictInt = Field(default=3, ge=0)
     """How many per search; fewer when the front is smaller. 0: none."""
-    repeats: int = Field(default=2, ge=1)
+    repeats: StrictInt = Field(default=2, ge=1)
     """Trainings of each finalist, with different seeds."""
-    epochs: int = Field(default=20, ge=1)
+    epochs: StrictInt = Field(default=20, ge=1)
     """Epochs of each training, on the training and validation images together."""
 
 
@@ -79,12 +87,13 @@ class Tracking(Settings):
     """Any MLflow tracking URI: a SQLite file, or the address of a server. Default: `mlflow.db` in `results`."""
 
 
-SLUG = r"^[a-z0-9][a-z0-9_.-]*$"
+SLUG = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+"""No dots, so that no folder has the name of a file beside it."""
 FOLDER_NAME = r"^[^{}*?\[\]\n]+$"
 """Braces would be wildcards of the workflow."""
 PATTERNS = {
-    SLUG: "small letters, digits, '_', '.' and '-', beginning with a letter or digit",
-    FOLDER_NAME: "a path without braces, brackets, '*' and '?'",
+    SLUG: "1 to 64 small letters, digits, '_' and '-', beginning with a letter or digit",
+    FOLDER_NAME: "a path of at least one character, without braces, brackets, '*' and '?'",
 }
 ALLOWED = {
     "int_": "a whole number",
@@ -94,12 +103,17 @@ ALLOWED = {
     "tuple_type": "a list",
     "model_": "a mapping of keys to values",
     "dict_type": "a mapping of keys to values",
+    "too_short": "at least one entry",
+    "path_type": "a path",
+    "invalid_key": "a key that is text",
 }
 """Plain words for the kinds of mistakes that pydantic describes for programmers, by how the kind begins."""
 
 
 RESERVED = frozenset({"benchmarks", "figures", "logs"})
 """Folders of an experiment that are no searches."""
+ARTIFACTS = "mlartifacts"
+"""The folder of `results` that is no experiment but MLflow's."""
 
 
 class Experiment(Settings):
@@ -125,7 +139,7 @@ class Experiment(Settings):
     """How candidates and finalists are trained."""
     latency: Latency = Latency()
     """How latency is measured."""
-    seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
+    seeds: tuple[StrictInt, ...] = Field(default=(1,), min_length=1)
     """One search per strategy and seed."""
     finalists: Finalists = Finalists()
     """What happens to the fronts."""
@@ -133,6 +147,21 @@ class Experiment(Settings):
     """What one job may use: CPU threads and devices."""
     tracking: Tracking = Tracking()
     """The MLflow store that shows every run."""
+
+    @field_validator("experiment")
+    @classmethod
+    def _not_artifacts(cls, name: str) -> str:
+        if name == ARTIFACTS:
+            raise ValueError(f"found {name!r}, allowed is any name but that of MLflow's folder beside the experiments")
+        return name
+
+    @field_validator("results")
+    @classmethod
+    def _home_expanded(cls, results: str) -> str:
+        try:
+            return str(Path(results).expanduser())
+        except RuntimeError as error:
+            raise ValueError(f"found {results!r}, allowed is ~ of a user with a home folder") from error
 
     @field_validator("strategies", "objectives", mode="before")
     @classmethod
@@ -148,15 +177,15 @@ class Experiment(Settings):
                 raise ValueError(
                     f"label {label!r} is the name of another folder, allowed is any but {sorted(RESERVED)}"
                 )
-            if not re.match(SLUG, label):
-                raise ValueError(f"label {label!r} is a folder name: small letters, digits, '_', '.' and '-' only")
+            if not re.fullmatch(SLUG, label):
+                raise ValueError(f"label {label!r} is a folder name, allowed is {PATTERNS[SLUG]}")
         if len(set(labels)) < len(labels):
             raise ValueError(f"{labels} repeats a name: give each entry its own `label`")
         return strategies
 
     @field_validator("seeds")
     @classmethod
-    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    def _seeds_differ(cls, seeds: tuple[StrictInt, ...]) -> tuple[int, ...]:
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"{list(seeds)} repeats a seed, allowed are different ones")
         return seeds
@@ -239,15 +268,29 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
             below[key] = value
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that occurs twice in a mapping, of which YAML would silently take the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(problem=f"key {key.value!r} occurs twice", problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
+
+
 def _read(path: Path) -> object:
     try:
-        return yaml.safe_load(path.read_text())
+        return _Loader(path.read_text()).get_single_data()
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2024-13-01
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}, column {where.column + 1}:" if where else ""
-        problem = getattr(error, "problem", None) or "not text in UTF-8"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
         raise ConfigurationError(f"{path}:{line} not valid YAML: {problem}") from error
 
 
@@ -345,7 +388,8 @@ def _line(details: ErrorDetails) -> str:
         allowed = f"one of {tags}" if tags else f"a mapping with the key {key!r}"
         return f"{where}.{key}: found {found}{_nearest(tag, names)}, allowed is {allowed}"
     if kind == "string_pattern_mismatch":
-        return f"{where}: found {found}, allowed is {PATTERNS[context['pattern']]}"
+        pattern = context["pattern"]
+        return f"{where}: found {found}, allowed is {PATTERNS.get(pattern, f'text of the form {pattern}')}"
     if kind == "value_error":
         return f"{where}: {details['msg'].removeprefix('Value error, ')}"
     plain = next((words for start, words in ALLOWED.items() if kind.startswith(start)), None)
@@ -418,26 +462,45 @@ def schema() -> dict[str, Any]:
     return Experiment.model_json_schema()
 
 
-def changed_since(experiment: Experiment, stored: Mapping[str, Any]) -> list[str]:
-    """Keys in which an experiment differs from the stored one so that their candidates are not comparable.
+def settings_of(experiment: Experiment, label: str) -> dict[str, object]:
+    """What decides which candidates a search tries and what comes of them; stored with the search.
 
-    Rounds, jobs, seeds, further strategies, finalists and where things lie may change: results are then continued.
+    Rounds, jobs, seeds, other strategies, finalists and where things lie may change: results are then continued.
     """
-    new, old = _comparable(json.loads(experiment.model_dump_json())), _comparable(stored)
-    return [key for key in new if key in old and new[key] != old[key]]
-
-
-def _comparable(experiment: Mapping[str, Any]) -> dict[str, object]:
-    """What decides which candidates a search tries and how they are measured."""
-    names = [objective["name"] for objective in experiment["objectives"]]
-    parts: dict[str, object] = {
-        "task": {key: value for key, value in experiment["task"].items() if key not in {"folder", "path"}},
-        "space": experiment["space"],
+    content = json.loads(experiment.model_dump_json())
+    names = [objective["name"] for objective in content["objectives"]]
+    settings: dict[str, object] = {
+        "task": {key: value for key, value in content["task"].items() if key not in {"folder", "path"}},
+        "space": content["space"],
+        f"strategies ({label})": json.loads(experiment.strategy(label).model_dump_json()),
         "objectives": names,
-        "training": {key: value for key, value in experiment["training"].items() if key != "checkpoint_seconds"},
+        "training": {key: value for key, value in content["training"].items() if key != "checkpoint_seconds"},
+        "resources.threads": content["resources"]["threads"],
     }
-    parts |= {f"budget.{key}": experiment["budget"][key] for key in ("proposals", "lag", "epochs", "time_limit")}
-    parts |= {f"strategies ({entry['label'] or entry['name']})": entry for entry in experiment["strategies"]}
+    settings |= {f"budget.{key}": content["budget"][key] for key in ("proposals", "lag", "epochs", "time_limit")}
     if "latency" in names:
-        parts["latency"] = experiment["latency"]
-    return parts
+        settings["latency"] = content["latency"]
+    return settings
+
+
+def refuse_other_settings(experiment: Experiment, source: str) -> None:
+    """Refuse to continue searches that were begun with settings which make their candidates incomparable.
+
+    Raises:
+        ConfigurationError: one line per search with the keys that differ.
+    """
+    mistakes = []
+    for label in experiment.labels:
+        for seed in experiment.seeds:
+            stored = experiment.folder.search(label, seed).settings
+            if not stored.exists():
+                continue
+            before, now = json.loads(stored.read_text()), settings_of(experiment, label)
+            changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+            if changed:
+                mistakes.append(
+                    f"{source}: {stored.parent} holds results made with another {', '.join(changed)}; "
+                    "give the experiment a new name (`experiment:`), or remove that folder"
+                )
+    if mistakes:
+        raise ConfigurationError("\n".join(mistakes))

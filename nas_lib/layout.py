@@ -17,6 +17,11 @@ class SearchFolder:
 
     path: Path
 
+    @property
+    def settings(self) -> Path:
+        """What the search was begun with."""
+        return self.path / "settings.json"
+
     def round(self, round: int) -> Path:
         """Folder of a round."""
         return self.path / f"round-{round}"

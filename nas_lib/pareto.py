@@ -62,13 +62,13 @@ def hypervolume(points: np.ndarray, scale: Scale) -> float:
     """Share of the box between ideal and reference point that the points (n, m) dominate, in [0, 1].
 
     Computed by moocore on objectives divided by the extent of the box (Zitzler and Thiele 1998). An objective in which
-    the box has no extent is left out.
+    the box has no extent is left out; where all values lie beyond the reference point nothing is dominated.
     """
     import moocore
 
     extent = scale.reference - scale.ideal
     used = extent > 0
-    if not len(points):
+    if not len(points) or (extent < 0).any():
         return 0.0
     if not used.any():
         return 1.0

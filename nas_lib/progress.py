@@ -18,7 +18,7 @@ import psutil
 from nas_lib import pareto
 from nas_lib.experiment import Experiment
 from nas_lib.records import Candidate, History, Proposal
-from nas_lib.search import Search, finished, read_proposals
+from nas_lib.search import Search, finished, read_proposals, searches_of
 
 RECENT = 20
 """Evaluations from which the number of busy workers is estimated."""
@@ -91,7 +91,7 @@ class Known:
 def snapshot(experiment: Experiment, known: dict[tuple[str, int], Known] | None = None) -> list[SearchProgress]:
     """How far each search is; `known` is what earlier looks have read, brought up to date."""
     known = {} if known is None else known
-    searches = [Search(experiment, label, seed) for label in experiment.labels for seed in experiment.seeds]
+    searches = searches_of(experiment)
     for search in searches:
         _look(search, known.setdefault((search.label, search.seed), Known()))
     references = [objective.reference for objective in experiment.objectives]

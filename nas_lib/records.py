@@ -3,7 +3,6 @@
 Everything here is JSON-able and knows nothing of spaces, strategies or training.
 """
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,7 +33,7 @@ class Proposal(Record):
     origin: str = ""
     """How the strategy came to it, for example `initial` or `expected improvement`."""
     warm_start: Candidate | None = None
-    """The evaluation whose training it continues or whose weights it inherits."""
+    """The evaluation whose training it continues, with the same architecture at a higher fidelity."""
     duplicate_of: Candidate | None = None
     """An earlier proposal of the same architecture at the same fidelity: it is not trained again."""
 
@@ -97,11 +96,6 @@ def without_wall_clock(evaluation: Evaluation) -> dict[str, Any]:
         name: value for name, value in evaluation.objectives.items() if name not in evaluation.wall_clock
     }
     return record
-
-
-def in_order(evaluations: Iterable[Evaluation]) -> History:
-    """The evaluations sorted by (round, slot)."""
-    return sorted(evaluations, key=lambda evaluation: evaluation.proposal.candidate)
 
 
 class Finalist(Record):

@@ -15,7 +15,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
+from functools import partial as partial_of
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,10 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from nas_lib import pareto
-from nas_lib.experiment import ATTEMPTS, Experiment
+from nas_lib.experiment import ATTEMPTS, Experiment, settings_of
 from nas_lib.layout import SearchFolder, write_json, write_records, write_text
 from nas_lib.randomness import generator, seed_of
-from nas_lib.records import Candidate, Cost, Evaluation, Finalist, History, Proposal, in_order
+from nas_lib.records import Candidate, Cost, Evaluation, Finalist, History, Proposal
 from nas_lib.spaces import Space
 from nas_lib.strategies.request import Request
 
@@ -58,6 +59,11 @@ class Search:
         return self.experiment.strategy(self.label).keeps_weights
 
 
+def searches_of(experiment: Experiment) -> list[Search]:
+    """All searches of an experiment, seed by seed within each strategy."""
+    return [Search(experiment, label, seed) for label in experiment.labels for seed in experiment.seeds]
+
+
 # --- propose ---------------------------------------------------------------------------------------
 
 
@@ -72,11 +78,13 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
         round=round,
         count=experiment.budget.proposals,
         epochs=experiment.budget.epochs,
-        rng=partial(generator, search.seed),
+        rng=partial_of(generator, search.seed),
     )
     suggestions = experiment.strategy(search.label).propose(request)[: request.count]
     earlier: dict[tuple[str, int], list[Proposal]] = defaultdict(list)
+    originals = {}
     for known in [*(evaluation.proposal for evaluation in history), *pending]:
+        originals[known.candidate] = known.duplicate_of or known.candidate
         if known.duplicate_of is None and known.warm_start is None:
             earlier[known.hash, known.epochs].append(known)
     proposals = []
@@ -88,7 +96,7 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
             hash=experiment.space.hash(suggestion.genotype),
             epochs=suggestion.epochs or experiment.budget.epochs,
             origin=suggestion.origin,
-            warm_start=suggestion.warm_start,
+            warm_start=suggestion.warm_start and originals[suggestion.warm_start],
         )
         if proposal.warm_start is None:
             same_hash = earlier[proposal.hash, proposal.epochs]
@@ -121,6 +129,8 @@ def propose_round(search: Search, round: int) -> None:
         proposal for earlier in range(max(0, known), round) for proposal in read_proposals(search.folder, earlier)
     ]
     proposals = propose(search, round, history, pending)
+    if round == 0:
+        write_json(search.folder.settings, settings_of(search.experiment, search.label))
     write_json(search.folder.proposals(round), [proposal.model_dump(mode="json") for proposal in proposals])
 
 
@@ -143,7 +153,7 @@ def lazy_bench(experiment: Experiment, *, finalists: bool = False) -> Iterator[G
             from nas_lib.evaluation.devices import claimed
 
             resources = experiment.resources
-            name = stack.enter_context(claimed(resources.devices, Path(experiment.results)))
+            name = stack.enter_context(claimed(resources.devices))
             device = training.prepare_device(name, resources.threads)
             data = experiment.task.for_finalists() if finalists else experiment.task.for_search()
             return Bench(
@@ -219,7 +229,12 @@ def once(
             log.warning("%s/evaluation.json is damaged or of another proposal: it is made anew", work)
         write_text(work / "owner", f"process {os.getpid()} on {os.uname().nodename}")
         given_up = _given_up(work, proposal, attempt)
-        result = given_up or run(proposal)
+        try:
+            result = given_up or run(proposal)
+        except Exception:
+            # Data, device or disk, not the candidate, which returns its own failures: no death of its process.
+            (work / "attempt.json").unlink(missing_ok=True)
+            raise
         write_text(work / "evaluation.json", result.model_dump_json() + "\n")
         for name in ("epoch.json", "attempt.json", "owner", *(() if keep else ("checkpoint.pt",))):
             (work / name).unlink(missing_ok=True)
@@ -287,9 +302,10 @@ def read_history(folder: SearchFolder, rounds: Iterable[int], *, partial: bool =
     for round in rounds:
         if partial and not folder.proposals(round).exists():
             continue
+        written = cache(partial_of(_written, folder, round))
         for proposal in read_proposals(folder, round):
             if proposal.duplicate_of is None:
-                evaluation = finished(folder.work(proposal.candidate), proposal)
+                evaluation = finished(folder.work(proposal.candidate), proposal) or written().get(proposal.candidate)
             else:
                 original = found.get(proposal.duplicate_of)
                 evaluation = original and original.model_copy(update={"proposal": proposal, "cost": Cost()})
@@ -297,7 +313,14 @@ def read_history(folder: SearchFolder, rounds: Iterable[int], *, partial: bool =
                 found[proposal.candidate] = evaluation
             elif not partial:
                 raise FileNotFoundError(f"candidate {proposal.candidate} of {folder.path} is not evaluated yet")
-    return in_order(found.values())
+    return list(found.values())
+
+
+def _written(folder: SearchFolder, round: int) -> dict[Candidate, Evaluation]:
+    """What the jobs of a round have written: all that is left where the candidates' own folders were cleaned away."""
+    lines = [line for path in folder.round(round).glob("job-*.jsonl") for line in path.read_text().splitlines()]
+    evaluations = [Evaluation.model_validate_json(line) for line in lines]
+    return {evaluation.proposal.candidate: evaluation for evaluation in evaluations}
 
 
 def collect(search: Search) -> None:
@@ -341,7 +364,7 @@ def table(history: History) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def run_inline(search: Search) -> None:
+def run_inline(search: Search, attempt: int = 1) -> None:
     """All rounds of a search in this process. What is finished already is not done again."""
     budget = search.experiment.budget
     with lazy_bench(search.experiment) as bench:
@@ -349,7 +372,7 @@ def run_inline(search: Search) -> None:
             if not search.folder.proposals(round).exists():
                 propose_round(search, round)
             for job in range(budget.jobs):
-                evaluate_job(search, round, job, bench)
+                evaluate_job(search, round, job, bench, attempt)
     collect(search)
 
 
@@ -359,15 +382,19 @@ def run_inline(search: Search) -> None:
 def select_finalists(search: Search) -> None:
     """Choose which members of the front are retrained: those that together keep most of its hypervolume."""
     experiment = search.experiment
-    members = [Evaluation.model_validate(entry) for entry in json.loads(search.folder.front.read_text())]
+    members = _evaluations_in(search.folder.front)
     chosen = pareto.spread_selection(members, experiment.objective_names, experiment.finalists.count)
     write_json(search.folder.finalists, [evaluation.model_dump(mode="json") for evaluation in chosen])
+
+
+def _evaluations_in(path: Path) -> History:
+    return [Evaluation.model_validate(entry) for entry in json.loads(path.read_text())]
 
 
 def retrain_finalist(search: Search, rank: int, bench: GetBench, attempt: int = 1) -> None:
     """Retrain the finalist of a rank from scratch, `repeats` times, and test it."""
     settings = search.experiment.finalists
-    selection = [Evaluation.model_validate(entry) for entry in json.loads(search.folder.finalists.read_text())]
+    selection = _evaluations_in(search.folder.finalists)
     target = search.folder.finalist(rank)
     if rank >= len(selection):
         write_records(target, [Finalist(rank=rank, chosen=None)])

@@ -27,7 +27,7 @@ from filelock import FileLock
 from nas_lib import pareto
 from nas_lib.experiment import Experiment
 from nas_lib.records import Evaluation, Finalist, Genotype, History
-from nas_lib.search import Search, read_finalists, read_history, read_proposals
+from nas_lib.search import Search, read_finalists, read_history, read_proposals, searches_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -127,7 +127,7 @@ def sync(experiment: Experiment) -> Synced:
     with _writing(experiment) as (client, folder):
         found, superfluous = _existing(client, folder)
         outcomes: Counter[str] = Counter()
-        for search in (Search(experiment, label, seed) for label in experiment.labels for seed in experiment.seeds):
+        for search in searches_of(experiment):
             history = read_history(search.folder, range(experiment.budget.rounds), partial=True)
             if not history:
                 continue

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from nas_lib.experiment import ConfigurationError, Experiment, changed_since, load, load_merged, parse, schema
+from nas_lib.experiment import ConfigurationError, Experiment, load, load_merged, parse, schema, settings_of
 
 ROOT = Path(__file__).parent.parent
+INFINITY = float("inf")
 MINIMAL: dict[str, Any] = {
     "experiment": "tiny",
     "task": {"name": "digits"},
@@ -45,6 +46,139 @@ def test_an_unknown_key_names_its_place_and_the_nearest_known_one() -> None:
 def test_a_wrong_type_says_what_was_found_and_what_is_allowed() -> None:
     (line,) = mistakes(budget={"rounds": "many"})
     assert line == "my.yaml: budget.rounds: found 'many', allowed is a whole number"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"budget": {"rounds": True}}, "budget.rounds: found True, allowed is a whole number"),
+        ({"budget": {"rounds": "5"}}, "budget.rounds: found '5', allowed is a whole number"),
+        ({"seeds": [True]}, "seeds.0: found True, allowed is a whole number"),
+        ({"seeds": ["1"]}, "seeds.0: found '1', allowed is a whole number"),
+        ({"seeds": [1.0]}, "seeds.0: found 1.0, allowed is a whole number"),
+        (
+            {"task": {"name": "digits", "train_images": True}},
+            "task.train_images: found True, allowed is a whole number",
+        ),
+        (
+            {"space": {"name": "generator", "channel_ratios": [1, 2.0, 4]}},
+            "space.channel_ratios.1: found 2.0, allowed is a whole number",
+        ),
+        ({"training": {"cutout": "8"}}, "training.cutout: found '8', allowed is a whole number"),
+    ],
+)
+def test_only_whole_numbers_pass_for_whole_numbers(changes: dict[str, object], expected: str) -> None:
+    assert mistakes(**changes) == [f"my.yaml: {expected}"]
+
+
+def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL) + "training:\n  weight_decay: 1e-4\n")
+    assert load(path).training.weight_decay == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"training": {"learning_rate": INFINITY}}, "training.learning_rate: found inf, allowed is a finite number"),
+        ({"budget": {"time_limit": INFINITY}}, "budget.time_limit: found inf, allowed is a finite number"),
+        (
+            {"objectives": [{"name": "error", "reference": INFINITY}]},
+            "objectives.0.reference: found inf, allowed is a finite number",
+        ),
+        (
+            {"space": {"name": "generator", "merge": {"sum": INFINITY}}},
+            "space.merge: found inf, allowed is a finite number",
+        ),
+    ],
+)
+def test_infinite_numbers_are_refused(changes: dict[str, object], expected: str) -> None:
+    assert mistakes(**changes) == [f"my.yaml: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"strategies": []}, "strategies: found [], allowed is at least one entry"),
+        ({"objectives": []}, "objectives: found [], allowed is at least one entry"),
+        ({"seeds": []}, "seeds: found [], allowed is at least one entry"),
+        ({"space": {"name": "generator", "levels": []}}, "space.levels: found [], allowed is at least one entry"),
+        ({"space": {"name": "generator", "merge": {}}}, "space.merge: found {}, allowed is at least one entry"),
+        (
+            {"space": {"name": "generator", "stage_ratios": []}},
+            "space.stage_ratios: found [], allowed is at least one entry",
+        ),
+        (
+            {"space": {"name": "generator", "merge": ["sum"]}},
+            "space.merge: found ['sum'], allowed is a mapping of keys to values",
+        ),
+        ({"budget": {1: 2}}, "budget.1: found 1, allowed is a key that is text"),
+        ({"task": {"name": "npz", "path": 3}}, "task.path: found 3, allowed is a path"),
+        (
+            {"task": {"name": "npz", "path": "a.npz", "sha256": "abc"}},
+            "task.sha256: found 'abc', allowed is text of the form ^[0-9a-fA-F]{64}$",
+        ),
+        (
+            {"results": "a{b}"},
+            "results: found 'a{b}', allowed is a path of at least one character, without braces, brackets, '*' and '?'",
+        ),
+        (
+            {"results": ""},
+            "results: found '', allowed is a path of at least one character, without braces, brackets, '*' and '?'",
+        ),
+        (
+            {"results": "~nobody-here/a"},
+            "results: found '~nobody-here/a', allowed is ~ of a user with a home folder",
+        ),
+    ],
+)
+def test_mistakes_are_described_in_plain_words(changes: dict[str, object], expected: str) -> None:
+    assert mistakes(**changes) == [f"my.yaml: {expected}"]
+
+
+def test_results_may_lie_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert parse({**MINIMAL, "results": "~/results"}, "").results == "/somewhere/results"
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "-a", "A", "a\n", "a" * 65])
+def test_experiments_and_searches_have_names_that_are_safe_as_folders(name: str) -> None:
+    allowed = "allowed is 1 to 64 small letters, digits, '_' and '-', beginning with a letter or digit"
+    (line,) = mistakes(experiment=name)
+    assert line.startswith("my.yaml: experiment: found ")
+    assert line.endswith(allowed)
+    if name:  # an empty label stands for the name of the strategy
+        (line,) = mistakes(strategies=[{"name": "random", "label": name}])
+        assert line == f"my.yaml: strategies: label {name!r} is a folder name, {allowed}"
+
+
+def test_an_experiment_is_not_named_like_the_folder_of_mlflow() -> None:
+    assert mistakes(experiment="mlartifacts") == [
+        "my.yaml: experiment: found 'mlartifacts', "
+        "allowed is any name but that of MLflow's folder beside the experiments"
+    ]
+
+
+@pytest.mark.parametrize("devices", ["auto", ["cpu"], ["cuda"], ["cuda:0", "cuda:11"]])
+def test_devices_are_auto_or_named(devices: str | list[str]) -> None:
+    stored = json.loads(parse({**MINIMAL, "resources": {"devices": devices}}, "").model_dump_json())
+    assert stored["resources"]["devices"] == devices
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        ("cuda:0", "found 'cuda:0', allowed is auto or a list such as [cuda:0, cuda:1]"),
+        ([], "found [], allowed is auto or a list such as [cuda:0, cuda:1]"),
+        (["gpu"], "found 'gpu', allowed is cpu, or cuda devices such as cuda:0"),
+        ([0, 1], "found 0, allowed is cpu, or cuda devices such as cuda:0"),
+        (["cuda:0", "cuda:0"], "['cuda:0', 'cuda:0'] repeats a device, allowed are different ones"),
+        (["cuda", "cuda:0"], "['cuda', 'cuda:0'] repeats a device, allowed are different ones"),
+        (["cpu", "cuda:0"], "found ['cpu', 'cuda:0'], allowed is either cpu or cuda devices, not both"),
+    ],
+)
+def test_other_devices_are_refused(devices: object, expected: str) -> None:
+    assert mistakes(resources={"devices": devices}) == [f"my.yaml: resources.devices: {expected}"]
 
 
 def test_a_missing_key_is_named() -> None:
@@ -99,11 +233,19 @@ def test_all_mistakes_of_a_file_come_at_once() -> None:
             "strategies: label 'figures' is the name of another folder, "
             "allowed is any but ['benchmarks', 'figures', 'logs']",
         ),
-        ({"results": "a{b}"}, "results: found 'a{b}', allowed is a path without braces, brackets, '*' and '?'"),
+        (
+            {"budget": {"rounds": 2, "lag": 5}},
+            "budget: lag is 5, allowed is at most 1, one less than rounds, which is 2",
+        ),
+        ({"budget": {"rounds": 1, "lag": 2}}, "budget: lag is 2, allowed is at most 1"),
     ],
 )
 def test_impossible_combinations_are_refused(changes: dict[str, object], expected: str) -> None:
     assert f"my.yaml: {expected}" in mistakes(**changes)
+
+
+def test_candidates_of_the_round_before_are_always_allowed_to_be_known() -> None:
+    assert parse({**MINIMAL, "budget": {"rounds": 1, "lag": 1}}, "").budget.lag == 1
 
 
 def test_impossible_combinations_are_found_beside_other_mistakes() -> None:
@@ -120,6 +262,32 @@ def test_broken_yaml_is_one_line_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("experiment: [1\ntask: 2\n")
     with pytest.raises(ConfigurationError, match=r"broken.yaml: line 2, column \d+: not valid YAML: ") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_occurs_twice_is_one_line_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("experiment: a\nbudget:\n  rounds: 2\n  epochs: 1\n  rounds: 3\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}: line 5, column 3: not valid YAML: key 'rounds' occurs twice"
+
+
+def test_keys_of_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "merged.yaml"
+    path.write_text(
+        yaml.safe_dump({key: value for key, value in MINIMAL.items() if key != "space"})
+        + "space: {levels: [&top {model: WS, nodes: 5, k: 4, p: 0.5}, {<<: *top, nodes: 3}]}\n"
+    )
+    assert [level.nodes for level in load(path).space.levels] == [(5, 5), (3, 3)]
+
+
+@pytest.mark.parametrize("content", [b"experiment: \xff", b"experiment: \0", b"experiment: 2024-13-01"])
+def test_a_file_that_yaml_cannot_hold_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"other.yaml: not valid YAML: .+") as caught:
         load(path)
     assert "\n" not in str(caught.value)
 
@@ -145,23 +313,22 @@ def test_overrides_replace_single_keys(tmp_path: Path) -> None:
 
 
 def test_results_are_continued_with_more_rounds_seeds_and_strategies() -> None:
-    stored = json.loads(parse(MINIMAL, "").model_dump_json())
     more = {"budget": {"rounds": 9}, "seeds": [1, 2], "strategies": ["parego", "random"], "finalists": {"count": 1}}
-    assert changed_since(parse({**MINIMAL, **more}, ""), stored) == []
+    assert settings_of(parse({**MINIMAL, **more}, ""), "random") == settings_of(parse(MINIMAL, ""), "random")
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"space": {"name": "generator", "parameters": 5}}, ["space"]),
-        ({"budget": {"epochs": 9}}, ["budget.epochs"]),
-        ({"objectives": ["error", "flops"]}, ["objectives"]),
-        ({"task": {"name": "digits", "validation": 0.5}}, ["task"]),
+        ({"space": {"name": "generator", "parameters": 5}}, "space"),
+        ({"budget": {"epochs": 9}}, "budget.epochs"),
+        ({"objectives": ["error", "flops"]}, "objectives"),
+        ({"task": {"name": "digits", "validation": 0.5}}, "task"),
     ],
 )
-def test_results_of_another_search_are_not_mixed_in(change: dict[str, object], named: list[str]) -> None:
-    stored = json.loads(parse(MINIMAL, "").model_dump_json())
-    assert changed_since(parse({**MINIMAL, **change}, ""), stored) == named
+def test_results_of_another_search_are_not_mixed_in(change: dict[str, object], named: str) -> None:
+    before, now = settings_of(parse(MINIMAL, ""), "random"), settings_of(parse({**MINIMAL, **change}, ""), "random")
+    assert [key for key in before if before[key] != now[key]] == [named]
 
 
 def documented(model: dict[str, Any]) -> list[str]:

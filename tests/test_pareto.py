@@ -66,6 +66,13 @@ def test_an_objective_in_which_all_are_equal_is_left_out() -> None:
     assert pareto.hypervolume(np.array([[0.25, 5.0]]), flat) == pytest.approx(0.75)
 
 
+def test_where_all_lies_beyond_the_reference_point_nothing_is_dominated() -> None:
+    made = history((0.6, 100), (0.7, 50))
+    scale = pareto.scale_of([made], NAMES, [0.5, None])
+    assert scale is not None
+    assert pareto.hypervolume_trace(made, NAMES, scale) == [0.0, 0.0]
+
+
 def test_no_points_dominate_nothing() -> None:
     assert pareto.hypervolume(np.empty((0, 2)), UNIT) == 0.0
 

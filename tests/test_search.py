@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,10 +13,13 @@ import pandas as pd
 import pytest
 
 from nas_lib import search as loop
-from nas_lib.experiment import ATTEMPTS, Experiment, parse
+from nas_lib.experiment import ATTEMPTS, ConfigurationError, Experiment, parse, refuse_other_settings
 from nas_lib.layout import SearchFolder, write_json, write_text
 from nas_lib.records import Evaluation, History, Proposal, without_wall_clock
 from nas_lib.search import Search
+from nas_lib.strategies.random_search import RandomSearch
+from nas_lib.strategies.request import Request, Suggestion
+from nas_lib.tasks.data import DataError
 
 TINY: dict[str, Any] = {
     "experiment": "tiny",
@@ -33,7 +37,7 @@ TINY: dict[str, Any] = {
 def tiny(folder: Path, **changes: Any) -> Experiment:
     content = {**TINY, "results": str(folder)}
     for key, value in changes.items():
-        content[key] = {**content[key], **value} if isinstance(value, dict) else value
+        content[key] = {**content.get(key, {}), **value} if isinstance(value, dict) else value
     return parse(content, "tiny")
 
 
@@ -193,6 +197,34 @@ def test_with_lag_proposals_know_only_the_rounds_before_it(
         assert pending == set(range(max(0, round - lag + 1), round))
 
 
+def test_what_jobs_wrote_stands_in_for_candidates_that_were_cleaned_away(finished: Search, tmp_path: Path) -> None:
+    copy = SearchFolder(tmp_path / "copy")
+    shutil.copytree(finished.folder.path, copy.path)
+    for work in copy.path.glob("round-*/candidate-*"):
+        shutil.rmtree(work)
+    assert loop.read_history(copy, range(3)) == history_of(finished)
+
+
+def test_a_warm_start_from_a_duplicate_continues_the_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = deterministic(tmp_path)
+    earlier = loop.propose(search, 0, [], [])
+
+    def promote(_strategy: RandomSearch, _request: Request) -> list[Suggestion]:
+        return [Suggestion(earlier[2].genotype, "promoted", epochs=9, warm_start=earlier[2].candidate)]
+
+    monkeypatch.setattr(RandomSearch, "propose", promote)
+    assert loop.propose(search, 1, evaluated(earlier), [])[0].warm_start == (0, 0)
+
+
+def test_a_search_is_not_continued_with_settings_it_was_not_begun_with(finished: Search) -> None:
+    results = Path(finished.experiment.results)
+    refuse_other_settings(tiny(results, budget={"rounds": 9, "jobs": 1}, seeds=[1, 2]), "my.yaml")
+    for change in ({"training": {"momentum": 0.5}}, {"budget": {"epochs": 3}}, {"resources": {"threads": 2}}):
+        named = "|".join(change)
+        with pytest.raises(ConfigurationError, match=rf"my.yaml: .*seed-1 holds results made with another ({named})"):
+            refuse_other_settings(tiny(results, **change), "my.yaml")
+
+
 # --- exactly once ----------------------------------------------------------------------------------
 
 
@@ -242,6 +274,10 @@ def test_a_damaged_evaluation_is_made_anew(tmp_path: Path) -> None:
     assert result.reason == "r"
 
 
+def good(proposal: Proposal) -> Evaluation:
+    return Evaluation(proposal=proposal, status="ok", objectives={"error": 0.1})
+
+
 def dying(_proposal: Proposal) -> Evaluation:
     raise KeyboardInterrupt
 
@@ -260,6 +296,16 @@ def test_a_candidate_that_gets_on_between_deaths_is_not_given_up(tmp_path: Path)
         write_json(tmp_path / "epoch.json", {"epoch": attempt, "epochs": 99})
         with pytest.raises(KeyboardInterrupt):
             loop.once(tmp_path, some_proposal(), dying, attempt)
+
+
+def test_an_error_of_data_or_device_is_no_death_and_no_result(tmp_path: Path) -> None:
+    def unreadable(_proposal: Proposal) -> Evaluation:
+        raise DataError("the disk is not mounted")
+
+    for attempt in range(1, 2 * ATTEMPTS):
+        with pytest.raises(DataError):
+            loop.once(tmp_path, some_proposal(), unreadable, attempt)
+    assert loop.once(tmp_path, some_proposal(), good, 2 * ATTEMPTS).ok
 
 
 def test_deaths_in_runs_the_user_started_anew_do_not_count(tmp_path: Path) -> None:

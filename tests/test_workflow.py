@@ -222,11 +222,11 @@ def test_a_wrong_configuration_is_refused_in_plain_lines_before_anything_runs(tm
 
 
 def test_results_of_another_configuration_are_not_overwritten(project: Project) -> None:
-    project.run("results/tiny/data.json")
+    project.run("results/tiny/random/seed-1/round-0/proposals.json")
     (project.folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIGURATION | {"objectives": ["error", "parameters"]}))
     code, output = project.run()
     assert code != 0
-    assert "tiny.yaml: results/tiny holds results made with another objectives" in output
+    assert "tiny.yaml: results/tiny/random/seed-1 holds results made with another objectives" in output
 
 
 def test_missing_data_is_one_clear_line(tmp_path: Path) -> None:

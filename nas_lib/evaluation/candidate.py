@@ -16,7 +16,7 @@ from nas_lib.evaluation import measures, training
 from nas_lib.evaluation.settings import Latency, Training
 from nas_lib.randomness import seed_of
 from nas_lib.records import Cost, Evaluation, Proposal
-from nas_lib.spaces import Space
+from nas_lib.spaces import Space, TooLargeError
 from nas_lib.tasks.data import Shape
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything the evaluations of one job share: data on the device, settings, seeds."""
+    """Everything the evaluations of one job share: data on the device and settings."""
 
     space: Space
     data: training.DeviceData
@@ -74,6 +74,7 @@ def retrain(
             proposal=proposal,
             status="ok",
             metrics={"test_error": error, "test_loss": loss, **_size(network, bench)},
+            wall_clock={"device": measures.device_name(bench.data.train.labels.device)},
             curves=progress.curves,
             cost=Cost(seconds=progress.seconds, epochs=progress.epoch),
         )
@@ -155,10 +156,15 @@ def _recorded(proposal: Proposal, run: Callable[[], Evaluation]) -> Evaluation:
     began = time.monotonic()
     try:
         result = run()
-    except (training.TrainingError, ValueError) as error:
+    except (training.TrainingError, TooLargeError) as error:
         result = Evaluation(proposal=proposal, status="failed", reason=_one_line(error))
     except (torch.OutOfMemoryError, MemoryError):
         result = Evaluation(proposal=proposal, status="failed", reason="out of memory")
+    except OSError:
+        raise  # the disk, not the candidate
+    except torch.AcceleratorError as error:
+        # The device context is gone, and every later candidate of this process would fail: a new one must go on.
+        raise SystemExit(f"candidate {proposal.candidate}: {_one_line(error)}") from error
     except Exception as error:
         # A candidate that breaks in an unforeseen way must not stop the search; the log keeps the traceback.
         log.exception("candidate %s", proposal.candidate)

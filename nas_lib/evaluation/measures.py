@@ -38,7 +38,7 @@ def forward_cost(network: nn.Module, shape: Shape) -> ForwardCost:
         nonlocal elements
         elements += output.numel()
 
-    leaves = [module for module in network.modules() if not any(module.children())]
+    leaves = [module for module in network.modules() if next(module.children(), None) is None]
     hooks = [leaf.register_forward_hook(count) for leaf in leaves]
     device = next(network.parameters()).device
     try:
@@ -70,6 +70,7 @@ def latency(network: nn.Module, shape: Shape, settings: Latency) -> Mapping[str,
         "latency_p10": deciles[0],
         "latency_p90": deciles[-1],
         "latency_batch_size": settings.batch_size,
+        "latency_warm_up": settings.warm_up,
         "latency_repetitions": settings.repetitions,
         "latency_device": device_name(device),
         "latency_threads": torch.get_num_threads(),

@@ -1,16 +1,20 @@
 """How candidates are trained and measured, as the user writes it."""
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, StrictInt, field_validator
 
 from nas_lib.settings import Settings
+
+DEVICE = r"cpu|cuda(:(0|[1-9][0-9]*))?"
+"""Names of devices; `cuda` is `cuda:0`."""
 
 
 class Training(Settings):
     """Training by stochastic gradient descent with a cosine schedule."""
 
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: StrictInt = Field(default=128, ge=1)
     """Images per step."""
     learning_rate: float = Field(default=0.1, gt=0)
     """At the first step; falls to 0 along a cosine over the epochs of a full evaluation."""
@@ -22,11 +26,11 @@ class Training(Settings):
     """Share of the target probability that is spread over all classes."""
     gradient_clip: float | None = Field(default=None, gt=0)
     """Largest 2-norm of the gradient; larger ones are scaled down. Default: no limit."""
-    crop_padding: int = Field(default=0, ge=0)
+    crop_padding: StrictInt = Field(default=0, ge=0)
     """Random crops from images padded by so many pixels on every side."""
     horizontal_flip: bool = False
     """Mirror half of the training images, drawn anew every epoch."""
-    cutout: int = Field(default=0, ge=0)
+    cutout: StrictInt = Field(default=0, ge=0)
     """Side in pixels of a square set to the mean at a random place of every training image."""
     mixed_precision: bool = True
     """bfloat16 autocast on CUDA devices that support it; has no effect on CPU."""
@@ -37,19 +41,35 @@ class Training(Settings):
 class Latency(Settings):
     """How latency is measured when it is an objective."""
 
-    batch_size: int = Field(default=1, ge=1)
+    batch_size: StrictInt = Field(default=1, ge=1)
     """Images per forward pass."""
-    warm_up: int = Field(default=10, ge=0)
+    warm_up: StrictInt = Field(default=10, ge=0)
     """Passes before the clock runs."""
-    repetitions: int = Field(default=50, ge=3)
+    repetitions: StrictInt = Field(default=50, ge=3)
     """Passes measured; the objective is their median."""
 
 
 class Resources(Settings):
     """What one job may use."""
 
-    threads: int = Field(default=1, ge=1)
+    threads: StrictInt = Field(default=1, ge=1)
     """CPU threads of one job. More than 1 rarely helps with networks this small."""
     devices: tuple[str, ...] | Literal["auto"] = "auto"
     """Devices jobs are spread over, for example [cuda:0, cuda:1] or [cpu]; one job at a time on each CUDA
     device. `auto`: all CUDA devices, or the CPU where there is none."""
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _devices_differ(cls, devices: object) -> object:
+        if devices == "auto":
+            return devices
+        if not isinstance(devices, list | tuple) or not devices:
+            raise ValueError(f"found {devices!r}, allowed is auto or a list such as [cuda:0, cuda:1]")
+        for device in devices:
+            if not (isinstance(device, str) and re.fullmatch(DEVICE, device)):
+                raise ValueError(f"found {device!r}, allowed is cpu, or cuda devices such as cuda:0")
+        if len({"cuda:0" if device == "cuda" else device for device in devices}) < len(devices):
+            raise ValueError(f"{list(devices)} repeats a device, allowed are different ones")
+        if "cpu" in devices and len(devices) > 1:
+            raise ValueError(f"found {list(devices)}, allowed is either cpu or cuda devices, not both")
+        return devices

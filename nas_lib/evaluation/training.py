@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -77,8 +78,10 @@ def prepare_device(name: str, threads: int) -> torch.device:
     torch.set_num_threads(threads)
     device = torch.device(name)
     if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first use of cuBLAS
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return device
 
 
@@ -233,8 +236,9 @@ def augment(images: Tensor, settings: Training, generator: torch.Generator) -> T
 
 
 def precision(settings: Training, device: torch.device) -> torch.autocast:
-    """The context a forward pass runs in: bfloat16 where it is asked for and helps."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision and device.type == "cuda")
+    """The context a forward pass runs in: bfloat16 where it is asked for and the device computes in it."""
+    capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision and capable)
 
 
 @torch.no_grad()
@@ -265,8 +269,11 @@ def save(path: Path, identity: str, network: nn.Module, optimizer: torch.optim.O
         "seconds": progress.seconds,
         "curves": progress.curves,
     }
-    torch.save(content, temporary)
-    temporary.replace(path)
+    try:
+        torch.save(content, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def restore(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from nas_lib.records import Genotype
+from nas_lib.spaces.architecture import TooLargeError
 from nas_lib.spaces.generator import GeneratorSpace
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nas_lib.tasks.data import Shape
+
+__all__ = ["Space", "SpaceSettings", "TooLargeError"]
 
 SpaceSettings = GeneratorSpace
 """The spaces a configuration can name. A second one makes this a union discriminated by `name`."""

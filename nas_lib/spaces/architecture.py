@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,6 +36,11 @@ KERNELS: dict[str, tuple[int, int]] = {
 }
 """Kernel sizes of the convolutions; all have stride 1, same padding and a bias."""
 POOLS: dict[str, int] = {"avg_pool3x3": 3, "avg_pool5x5": 5}
+
+
+class TooLargeError(ValueError):
+    """Even the narrowest network of an architecture is above the parameter budget."""
+
 
 ER_TRIES = 30
 WS_TRIES = 200
@@ -198,8 +203,6 @@ class Plan:
     body: Body
     head_channels: int
     dropout: float
-    joined: int = field(default=0, compare=False)
-    """Graphs whose components had to be joined."""
 
     def parameters(self) -> int:
         """Trainable numbers of the whole network, exactly."""
@@ -241,8 +244,7 @@ def plan(
     widths = [channel_ratios[stage] * width for stage in graph.stages]
     sizes = [stage_size(shape, stage) for stage in graph.stages]
     body = _plan_graph(graph, channel_ratios[0] * width, widths, sizes)
-    joined = sum(1 for part in _graphs(graph) if part.joined)
-    return Plan(shape, width, body, head_channels, dropout, joined)
+    return Plan(shape, width, body, head_channels, dropout)
 
 
 def _plan_graph(graph: Graph, entering: int, targets: Sequence[int], sizes: Sequence[tuple[int, int]]) -> Body:
@@ -266,11 +268,12 @@ def _plan_graph(graph: Graph, entering: int, targets: Sequence[int], sizes: Sequ
     return Body(tuple(nodes), outputs, nodes[outputs[-1]].out, smallest)
 
 
-def _graphs(graph: Graph) -> Iterator[Graph]:
+def graphs(graph: Graph) -> Iterator[Graph]:
+    """A graph and all graphs within it."""
     yield graph
     for node in graph.nodes:
         if isinstance(node, Graph):
-            yield from _graphs(node)
+            yield from graphs(node)
 
 
 def operations(body: Body) -> Iterator[Node]:
@@ -370,7 +373,7 @@ def widest(
     `released` is int(sqrt(budget / base)) as in the released code, which counts operation weights only.
 
     Raises:
-        ValueError: even the narrowest network is above the budget.
+        TooLargeError: even the narrowest network is above the budget.
     """
 
     def at(width: int) -> Plan:
@@ -379,11 +382,11 @@ def widest(
     if count == "released":
         width = int((budget / released_base(graph, channel_ratios)) ** 0.5)
         if width < NARROWEST:
-            raise ValueError(f"the budget of {budget} parameters is below that of the narrowest network")
+            raise TooLargeError(f"the budget of {budget} parameters is below that of the narrowest network")
         return at(width)
     narrowest = at(NARROWEST).parameters()
     if narrowest > budget:
-        raise ValueError(f"the narrowest network has {narrowest} parameters, allowed are {budget}")
+        raise TooLargeError(f"the narrowest network has {narrowest} parameters, allowed are {budget}")
     low, high = NARROWEST, 2 * NARROWEST
     while high < WIDEST and at(high).parameters() <= budget:
         low, high = high, 2 * high
@@ -406,7 +409,7 @@ def flat_graph(graph: Graph) -> networkx.DiGraph[int]:
     """
     import networkx as nx
 
-    widths_differ = any(content in POOLS for part in _graphs(graph) for content in part.nodes)
+    widths_differ = any(content in POOLS for part in graphs(graph) for content in part.nodes)
 
     def edge_label(merge: Merge, rank: int, count: int) -> str:
         """The role of an input: the first one makes the mask of an attention; the last one decides the width, which

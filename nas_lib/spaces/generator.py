@@ -9,13 +9,14 @@ Erdos-Renyi (ER) or Barabasi-Albert (BA): one level is RandWire, WS-ER-WS is NAG
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StrictInt, field_validator, model_validator
 
 from nas_lib.records import Genotype
 from nas_lib.settings import Settings
@@ -87,6 +88,8 @@ class BarabasiAlbert(Settings):
 Level = Annotated[WattsStrogatz | ErdosRenyi | BarabasiAlbert, Field(discriminator="model")]
 
 
+log = logging.getLogger(__name__)
+SAMPLE_TRIES = 1000
 Values = dict[str, NDArray[Any]]
 """Hyper-parameters of one level for n generators: name -> array (n,)."""
 
@@ -130,19 +133,19 @@ class GeneratorSpace(Settings):
     """How often each way to merge several inputs is drawn, per node: sum, concat, attention."""
     operations: Mapping[architecture.Operation, Weight] = Field(default={"conv3x3": 1.0}, min_length=1)
     """How often each operation is drawn, per node of the last level."""
-    stage_ratios: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 1.0, 1.0)
+    stage_ratios: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0, 1.0, 1.0), min_length=1)
     """Shares of the top-level nodes in each stage; every stage halves the resolution."""
-    channel_ratios: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 4)
+    channel_ratios: tuple[Annotated[StrictInt, Field(ge=1)], ...] = Field(default=(1, 2, 4), min_length=1)
     """Width of each stage as a multiple of the first one's."""
-    parameters: int = Field(default=4_000_000, ge=1)
+    parameters: StrictInt = Field(default=4_000_000, ge=1)
     """Parameter budget: networks are made as wide as it allows."""
     count: Literal["network", "released"] = "network"
     """What the budget counts: the whole network, or operation weights only as in the released code."""
-    head_channels: int = Field(default=1280, ge=1)
+    head_channels: StrictInt = Field(default=1280, ge=1)
     """Channels of the last 1x1 convolution. Take fewer at small budgets, where 1280 would be most of the network."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Dropout before the classifier."""
-    max_operations: int | None = Field(default=None, ge=1)
+    max_operations: StrictInt | None = Field(default=None, ge=1)
     """Genotypes with more operations (product of the nodes of all levels) are not sampled. Default: no limit."""
 
     @field_validator("merge", "operations")
@@ -192,11 +195,15 @@ class GeneratorSpace(Settings):
         return frozenset(offered | {"encode"} if self._dimensions() else offered)
 
     def sample(self, rng: np.random.Generator) -> Genotype:
-        """Uniform hyper-parameters within the ranges, and a draw. Those above `max_operations` are redrawn."""
-        while True:
+        """Uniform hyper-parameters within the ranges, and a draw.
+
+        Those above `max_operations` are redrawn; where they are nearly all, the last one is shrunk as in `decode`.
+        """
+        for _ in range(SAMPLE_TRIES):
             levels = self._decode(rng.random((1, len(self._dimensions()))))
             if not self._excess(levels).any():
-                return self._genotype(levels, rng)
+                break
+        return self._genotype(self._shrunk(levels), rng)
 
     def dimensions(self) -> list[str]:
         """Names of the searched numbers, for example `level 1 nodes`."""
@@ -241,10 +248,13 @@ class GeneratorSpace(Settings):
         """The network of a genotype, as wide as the parameter budget allows.
 
         Raises:
-            ValueError: the budget is below that of the narrowest network.
+            TooLargeError: the budget is below that of the narrowest network.
         """
         from nas_lib.spaces.network import GraphNetwork
 
+        joined = sum(part.joined for part in architecture.graphs(draw_of(genotype)))
+        if joined:
+            log.info("%d of its random graphs were not connected and had to be joined", joined)
         return GraphNetwork(self.plan(genotype, shape))
 
     def plan(self, genotype: Genotype, shape: Shape) -> architecture.Plan:

@@ -124,15 +124,10 @@ class MergeModule(nn.Module):
     def __init__(self, node: Node) -> None:
         super().__init__()
         self.merge = node.merge
+        narrower = [] if node.merge == "concat" else [r for r, width in enumerate(node.widths) if width != node.width]
+        self.widen = nn.ModuleDict({str(rank): nn.Conv2d(node.widths[rank], node.width, 1) for rank in narrower})
         if node.merge == "concat":
             return
-        self.widen = nn.ModuleDict(
-            {
-                str(rank): nn.Conv2d(width, node.width, 1)
-                for rank, width in enumerate(node.widths)
-                if width != node.width
-            }
-        )
         scalars = sum(width == node.width for width in node.widths) + (node.merge == "attention")
         self.weights = nn.Parameter(torch.ones(scalars))
         self.ranks = {

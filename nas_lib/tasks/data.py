@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas_lib.settings import UserError
 
-class DataError(Exception):
+
+class DataError(UserError):
     """Data is missing or damaged. The message is one clear line: which file, what was expected, what to do."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, StrictInt
 
 from nas_lib.randomness import generator
 from nas_lib.settings import Settings
@@ -35,11 +35,11 @@ class ImageTask(Settings, ABC):
     name: str
     validation: float = Field(default=0.2, gt=0, lt=1)
     """Share of the official training images held out for validation, class by class."""
-    split_seed: NonNegativeInt = 0
+    split_seed: StrictInt = Field(default=0, ge=0)
     """Draws which images are held out."""
-    train_images: PositiveInt | None = None
+    train_images: StrictInt | None = Field(default=None, ge=1)
     """Use this many of the training images, classes in proportion; a larger number contains a smaller one's."""
-    validation_images: PositiveInt | None = None
+    validation_images: StrictInt | None = Field(default=None, ge=1)
     """Use this many of the validation images, classes in proportion."""
 
     class_names: ClassVar[tuple[str, ...]] = ()

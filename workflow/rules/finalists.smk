@@ -22,7 +22,7 @@ rule retrain:
         LOGS / "{strategy}/seed-{seed}/finalist-{rank}.log",
     benchmark:
         FOLDER.path / "benchmarks/{strategy}/seed-{seed}/finalist-{rank}.tsv"
-    retries: RETRIES
+    retries: ATTEMPTS * EXPERIMENT.finalists.repeats
     conda:
         ENVIRONMENT
     threads: EXPERIMENT.resources.threads

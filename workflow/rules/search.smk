@@ -11,13 +11,16 @@ if EXPERIMENT.budget.inline:
             LOGS / "{strategy}/seed-{seed}/search.log",
         benchmark:
             FOLDER.path / "benchmarks/{strategy}/seed-{seed}/search.tsv"
+        retries: ATTEMPTS
         conda:
             ENVIRONMENT
         threads: EXPERIMENT.resources.threads
+        resources:
+            attempt=lambda wildcards, attempt: attempt,
         params:
             rounds=EXPERIMENT.budget.rounds,
         shell:
-            step("inline", OF_SEARCH, "--threads {threads}")
+            step("inline", OF_SEARCH, OF_JOB)
 
 else:
 
@@ -45,7 +48,7 @@ else:
             LOGS / "{strategy}/seed-{seed}/round-{round}/job-{job}.log",
         benchmark:
             FOLDER.path / "benchmarks/{strategy}/seed-{seed}/round-{round}/job-{job}.tsv"
-        retries: RETRIES
+        retries: ATTEMPTS * CANDIDATES_OF_A_JOB
         conda:
             ENVIRONMENT
         threads: EXPERIMENT.resources.threads
