@@ -21,7 +21,7 @@ from nas_lib.records import Evaluation, Genotype, History, Proposal
 from nas_lib.spaces import Space
 from nas_lib.strategies.bayesian import ParEGO
 from nas_lib.strategies.random_search import RandomSearch
-from nas_lib.strategies.request import Request, Strategy
+from nas_lib.strategies.request import Plan, Request, Strategy
 
 OBJECTIVES = ("f1", "f2")
 DIMENSIONS = 8
@@ -71,7 +71,7 @@ def search(strategy: Strategy, seed: int, evaluations: int, batch: int) -> tuple
             pending=[],
             round=number // batch,
             count=min(batch, evaluations - number),
-            epochs=1,
+            plan=Plan(rounds=evaluations // batch, proposals=batch, lag=1, epochs=1),
             rng=partial(generator, seed),
         )
         started = time.process_time()

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from nas_lib import pareto
 from nas_lib.experiment import Experiment
 from nas_lib.records import History
@@ -41,6 +43,7 @@ def compare(experiment: Experiment) -> dict[str, Any]:
                     "strategy": label,
                     "seed": seed,
                     "hypervolume": trace,
+                    "epochs": np.cumsum([evaluation.cost.epochs for evaluation in history]).tolist(),
                     "evaluations": len(history),
                     "failed": sum(not evaluation.ok for evaluation in history),
                     "duplicates": sum(evaluation.proposal.duplicate_of is not None for evaluation in history),

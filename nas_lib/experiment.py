@@ -18,7 +18,8 @@ from nas_lib.evaluation.settings import Latency, Resources, Training
 from nas_lib.layout import ExperimentFolder
 from nas_lib.settings import Settings, UserError
 from nas_lib.spaces import SpaceSettings
-from nas_lib.strategies import StrategySettings
+from nas_lib.strategies import StrategySettings, impossible
+from nas_lib.strategies.request import Plan
 from nas_lib.tasks import TaskSettings
 
 ATTEMPTS = 4
@@ -43,6 +44,9 @@ class Budget(Settings):
     candidate of the round before still trains. 1, or less than `rounds`."""
     epochs: StrictInt = Field(default=5, ge=1)
     """Epochs a candidate is trained for."""
+    total_epochs: StrictInt | None = Field(default=None, ge=1)
+    """Epochs after which a search proposes nothing more, those of all candidates together: for comparisons at equal
+    cost of strategies that train for different numbers of epochs. Default: no limit but rounds x proposals."""
     time_limit: float | None = Field(default=None, gt=0)
     """Seconds after which a training is stopped and recorded as failed. Default: no limit."""
     inline: bool = False
@@ -67,6 +71,11 @@ class Budget(Settings):
     def evaluations(self) -> int:
         """Candidates of one search."""
         return self.rounds * self.proposals
+
+    @property
+    def plan(self) -> Plan:
+        """What strategies know of it."""
+        return Plan(rounds=self.rounds, proposals=self.proposals, lag=self.lag, epochs=self.epochs)
 
 
 class Finalists(Settings):
@@ -359,6 +368,8 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
                     f"{where}: needs the operator {', '.join(missing)}, which the space {space.name!r} does not offer "
                     f"with these settings; it offers {', '.join(sorted(space.operators()))}"
                 )
+        if known("budget") and (reason := impossible(strategy, sections["budget"].plan)):
+            yield f"{where}: {reason}"
         if known("objectives"):
             fewest, most = strategy.objectives
             count = len(sections["objectives"])
@@ -477,7 +488,8 @@ def settings_of(experiment: Experiment, label: str) -> dict[str, object]:
         "training": {key: value for key, value in content["training"].items() if key != "checkpoint_seconds"},
         "resources.threads": content["resources"]["threads"],
     }
-    settings |= {f"budget.{key}": content["budget"][key] for key in ("proposals", "lag", "epochs", "time_limit")}
+    decisive = ("proposals", "lag", "epochs", "total_epochs", "time_limit")
+    settings |= {f"budget.{key}": content["budget"][key] for key in decisive}
     if "latency" in names:
         settings["latency"] = content["latency"]
     return settings

@@ -12,8 +12,8 @@ MARGIN = 0.1
 
 
 def objective_matrix(history: History, names: Sequence[str]) -> np.ndarray:
-    """Objectives of the successful evaluations, shape (n, m)."""
-    values = [[evaluation.objectives[name] for name in names] for evaluation in history if evaluation.ok]
+    """Objectives of successful evaluations, shape (n, m)."""
+    values = [[evaluation.objectives[name] for name in names] for evaluation in history]
     return np.array(values, dtype=float).reshape(len(values), len(names))
 
 
@@ -21,11 +21,11 @@ def front(history: History, names: Sequence[str]) -> History:
     """The non-dominated evaluations, by the first objective ascending; of several with equal objectives the first."""
     import moocore
 
-    successful = [evaluation for evaluation in history if evaluation.ok]
-    if not successful:
+    counting = [evaluation for evaluation in history if evaluation.counts]
+    if not counting:
         return []
-    keep = moocore.is_nondominated(objective_matrix(successful, names), keep_weakly=False)
-    members = [evaluation for evaluation, kept in zip(successful, keep, strict=True) if kept]
+    keep = moocore.is_nondominated(objective_matrix(counting, names), keep_weakly=False)
+    members = [evaluation for evaluation, kept in zip(counting, keep, strict=True) if kept]
     return sorted(members, key=lambda evaluation: [evaluation.objectives[name] for name in names])
 
 
@@ -45,7 +45,7 @@ def scale_of(histories: Sequence[History], names: Sequence[str], references: Seq
     Where no reference value is given it lies a tenth of the range seen beyond the worst value in all histories, so that
     the ends of a front count too. None when nothing succeeded.
     """
-    points = np.concatenate([objective_matrix(history, names) for history in histories])
+    points = objective_matrix([one for history in histories for one in history if one.counts], names)
     if not len(points):
         return None
     return _box(points, references)
@@ -77,14 +77,14 @@ def hypervolume(points: np.ndarray, scale: Scale) -> float:
 
 
 def hypervolume_trace(history: History, names: Sequence[str], scale: Scale) -> list[float]:
-    """Hypervolume after each evaluation of a history, failed ones and duplicates included."""
+    """Hypervolume after each evaluation of a history, those that do not count and duplicates included."""
     import moocore
 
     trace = []
     points = np.empty((0, len(names)))
     value = 0.0
     for evaluation in history:
-        if evaluation.ok:
+        if evaluation.counts:
             points = np.vstack([points, objective_matrix([evaluation], names)])
             points = points[moocore.is_nondominated(points)]
             value = hypervolume(points, scale)
@@ -106,6 +106,30 @@ def spread_selection(members: History, names: Sequence[str], count: int) -> Hist
         rest = [index for index in range(len(members)) if index not in chosen]
         chosen.append(max(rest, key=lambda index: hypervolume(points[[*chosen, index]], scale)))
     return [members[index] for index in sorted(chosen)]
+
+
+def best_first(points: np.ndarray) -> list[int]:
+    """Indices of points (n, m) from the best to the worst.
+
+    By non-dominated rank (Deb et al. 2002); within a rank by what each adds to the hypervolume of the others, in the
+    box of all points; equal ones in the order given.
+    """
+    import moocore
+
+    if not len(points):
+        return []
+    scale = _box(points, [None] * points.shape[1])
+    extent = scale.reference - scale.ideal
+    used = extent > 0
+    if used.sum() < 2:
+        return [int(index) for index in np.argsort(points[:, used].sum(axis=1), kind="stable")]
+    scaled = (points[:, used] - scale.ideal[used]) / extent[used]
+    ranks = moocore.pareto_rank(scaled)
+    added = np.zeros(len(points))
+    for rank in np.unique(ranks):
+        members = ranks == rank
+        added[members] = moocore.hv_contributions(scaled[members], ref=np.ones(scaled.shape[1]))
+    return [int(index) for index in np.lexsort((-added, ranks))]
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def _look(search: Search, known: Known) -> None:
         del known.waiting[candidate]
     names = experiment.objective_names
     known.front = pareto.front([*known.front, *new], names)
-    successful = [evaluation for evaluation in (*known.worst, *new) if evaluation.ok]
+    successful = [evaluation for evaluation in (*known.worst, *new) if evaluation.counts]
     known.worst = [max(successful, key=lambda e: e.objectives[name]) for name in names] if successful else []
     known.seconds += pareto.seconds_of(new)
     known.epochs += sum(evaluation.cost.epochs for evaluation in new)

@@ -34,6 +34,10 @@ class Proposal(Record):
     """How the strategy came to it, for example `initial` or `expected improvement`."""
     warm_start: Candidate | None = None
     """The evaluation whose training it continues, with the same architecture at a higher fidelity."""
+    bracket: int | None = None
+    """Which candidates compete for a higher fidelity: those of one bracket. None where there is only one fidelity."""
+    full: bool = True
+    """Whether `epochs` is the fidelity of a full evaluation; only those can be on a front."""
     duplicate_of: Candidate | None = None
     """An earlier proposal of the same architecture at the same fidelity: it is not trained again."""
 
@@ -77,6 +81,11 @@ class Evaluation(Record):
     def ok(self) -> bool:
         """Whether it has objectives."""
         return self.status == "ok"
+
+    @property
+    def counts(self) -> bool:
+        """Whether it can be on a front: it has objectives, of a full evaluation."""
+        return self.ok and self.proposal.full
 
 
 History = list[Evaluation]

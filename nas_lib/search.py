@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 from collections import defaultdict
@@ -77,17 +78,18 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
         pending=pending,
         round=round,
         count=experiment.budget.proposals,
-        epochs=experiment.budget.epochs,
+        plan=experiment.budget.plan,
         rng=partial_of(generator, search.seed),
     )
     suggestions = experiment.strategy(search.label).propose(request)[: request.count]
     earlier: dict[tuple[str, int], list[Proposal]] = defaultdict(list)
     originals = {}
-    for known in [*(evaluation.proposal for evaluation in history), *pending]:
-        originals[known.candidate] = known.duplicate_of or known.candidate
-        if known.duplicate_of is None and known.warm_start is None:
-            earlier[known.hash, known.epochs].append(known)
-    proposals = []
+    known = {proposal.candidate: proposal for proposal in [*(each.proposal for each in history), *pending]}
+    for candidate, proposal in known.items():
+        originals[candidate] = proposal.duplicate_of or candidate
+        if proposal.duplicate_of is None:
+            earlier[proposal.hash, proposal.epochs].append(proposal)
+    proposals: list[Proposal] = []
     for slot, suggestion in enumerate(suggestions):
         proposal = Proposal(
             round=round,
@@ -97,16 +99,30 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
             epochs=suggestion.epochs or experiment.budget.epochs,
             origin=suggestion.origin,
             warm_start=suggestion.warm_start and originals[suggestion.warm_start],
+            bracket=suggestion.bracket,
+            full=(suggestion.epochs or experiment.budget.epochs) == experiment.budget.epochs,
         )
-        if proposal.warm_start is None:
-            same_hash = earlier[proposal.hash, proposal.epochs]
-            original = _same(experiment.space, proposal, same_hash)
-            if original is None:
-                same_hash.append(proposal)
-            else:
-                proposal = proposal.model_copy(update={"duplicate_of": original.candidate})
+        same_hash = earlier[proposal.hash, proposal.epochs]
+        original = _same(experiment.space, proposal, same_hash)
+        if original is None:
+            same_hash.append(proposal)
+        else:
+            proposal = proposal.model_copy(update={"duplicate_of": original.candidate})
+        known[proposal.candidate] = proposal
+        if epochs_of(known.values()) > (experiment.budget.total_epochs or math.inf):
+            break
         proposals.append(proposal)
     return proposals
+
+
+def epochs_of(proposals: Iterable[Proposal]) -> int:
+    """Epochs that have to be trained for some proposals, without those that a warm start inherits.
+
+    The proposals of all warm starts must be among them.
+    """
+    known = {proposal.candidate: proposal for proposal in proposals}
+    new = [proposal for proposal in known.values() if proposal.duplicate_of is None]
+    return sum(proposal.epochs - (known[proposal.warm_start].epochs if proposal.warm_start else 0) for proposal in new)
 
 
 def _same(space: Space, proposal: Proposal, others: Iterable[Proposal]) -> Proposal | None:
@@ -183,7 +199,7 @@ def evaluate_job(search: Search, round: int, job: int, bench: GetBench, attempt:
         return candidate.evaluate(
             bench(),
             proposal,
-            seed=seed_of(search.seed, "train", *proposal.candidate),
+            seed=seed_of(search.seed, "train", *_begun_as(search.folder, proposal)),
             checkpoint=checkpoint_of(work),
             inherit=proposal.warm_start and checkpoint_of(search.folder.work(proposal.warm_start)),
             on_epoch=lambda progress: report_epoch(work, proposal, progress),
@@ -195,6 +211,14 @@ def evaluate_job(search: Search, round: int, job: int, bench: GetBench, attempt:
         if proposal.slot % search.experiment.budget.jobs == job and proposal.duplicate_of is None
     ]
     write_records(search.folder.job(round, job), evaluations)
+
+
+def _begun_as(folder: SearchFolder, proposal: Proposal) -> Candidate:
+    """The candidate whose training a proposal continues, over all warm starts: they have one stream of randomness."""
+    while proposal.warm_start is not None:
+        round, slot = proposal.warm_start
+        proposal = read_proposals(folder, round)[slot]
+    return proposal.candidate
 
 
 def checkpoint_of(work: Path) -> Path:
@@ -350,6 +374,8 @@ def table(history: History) -> pd.DataFrame:
                 "epochs": proposal.epochs,
                 "origin": proposal.origin,
                 "warm_start": json.dumps(proposal.warm_start),
+                "bracket": proposal.bracket,
+                "full": proposal.full,
                 "duplicate_of": json.dumps(proposal.duplicate_of),
                 "status": evaluation.status,
                 "reason": evaluation.reason,

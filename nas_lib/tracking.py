@@ -378,6 +378,7 @@ def _of_candidates(search: Search, history: History) -> Iterator[Projection]:
                 "origin": proposal.origin,
                 "status": evaluation.status,
                 "reason": evaluation.reason[:LONGEST_REASON],
+                **({} if proposal.bracket is None else {"bracket": str(proposal.bracket)}),
                 **{name: f"round {other[0]} slot {other[1]}" for name, other in related.items() if other is not None},
                 **{name: value for name, value in evaluation.wall_clock.items() if isinstance(value, str)},
                 "mlflow.note.content": search.experiment.space.describe(proposal.genotype),

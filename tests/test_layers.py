@@ -16,7 +16,7 @@ BELOW = {
     "settings": set(),
     "tasks": {"randomness", "settings"},
     "spaces": {"records", "randomness", "settings", "tasks"},
-    "strategies": {"records", "settings", "spaces"},
+    "strategies": {"pareto", "records", "settings", "spaces"},
     "evaluation": {"records", "randomness", "settings", "spaces", "tasks"},
     "layout": {"records"},
     "pareto": {"records"},

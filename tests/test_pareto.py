@@ -84,7 +84,29 @@ def test_the_trace_never_falls_and_ends_at_the_hypervolume_of_all(points: list[t
     trace = pareto.hypervolume_trace(made, NAMES, UNIT)
     assert len(trace) == len(points)
     assert all(after >= before - 1e-12 for before, after in pairwise(trace))
-    assert trace[-1] == pytest.approx(pareto.hypervolume(pareto.objective_matrix(made, NAMES), UNIT))
+    successful = [evaluation for evaluation in made if evaluation.ok]
+    assert trace[-1] == pytest.approx(pareto.hypervolume(pareto.objective_matrix(successful, NAMES), UNIT))
+
+
+def test_the_best_come_first_by_rank_and_by_what_they_add_to_the_hypervolume() -> None:
+    points = np.array([[0.9, 0.9], [0.0, 1.0], [0.45, 0.45], [1.0, 0.0], [0.46, 0.44], [0.5, 0.5]])
+    order = pareto.best_first(points)
+    assert sorted(order[:4]) == [1, 2, 3, 4]
+    assert order[4:] == [5, 0]
+    assert {order[0], order[1]} == {1, 3}, "the two in the middle add little to each other"
+
+
+def test_with_one_objective_the_best_come_first_by_value() -> None:
+    assert pareto.best_first(np.array([[3.0], [1.0], [2.0]])) == [1, 2, 0]
+
+
+def test_partly_trained_candidates_are_on_no_front_and_dominate_nothing() -> None:
+    made = history((0.1, 100), (0.2, 200))
+    partly = made[0].model_copy(update={"proposal": made[0].proposal.model_copy(update={"full": False})})
+    assert pareto.front([partly, made[1]], NAMES) == [made[1]]
+    scale = pareto.scale_of([made], NAMES, [None, None])
+    assert scale is not None
+    assert pareto.hypervolume_trace([partly], NAMES, scale) == [0.0]
 
 
 def test_the_box_runs_from_the_best_to_a_tenth_beyond_the_worst_or_to_given_values() -> None:

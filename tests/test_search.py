@@ -12,9 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from nas_lib import pareto
 from nas_lib import search as loop
+from nas_lib.evaluation import candidate
 from nas_lib.experiment import ATTEMPTS, ConfigurationError, Experiment, parse, refuse_other_settings
 from nas_lib.layout import SearchFolder, write_json, write_text
+from nas_lib.randomness import seed_of
 from nas_lib.records import Evaluation, History, Proposal, without_wall_clock
 from nas_lib.search import Search
 from nas_lib.strategies.random_search import RandomSearch
@@ -225,6 +228,59 @@ def test_a_search_is_not_continued_with_settings_it_was_not_begun_with(finished:
             refuse_other_settings(tiny(results, **change), "my.yaml")
 
 
+# --- fidelities ------------------------------------------------------------------------------------
+
+HALVING: dict[str, Any] = {
+    "strategies": ["hyperband"],
+    "budget": {"rounds": 3, "proposals": 4, "jobs": 2, "epochs": 4},
+}
+
+
+def test_a_promoted_candidate_equals_an_uninterrupted_training(tmp_path: Path) -> None:
+    search = Search(tiny(tmp_path / "halving", **HALVING), "hyperband", 1)
+    loop.run_inline(search)
+    history = {evaluation.proposal.candidate: evaluation for evaluation in history_of(search)}
+    last = max(history.values(), key=lambda one: (one.proposal.warm_start is not None, one.proposal.round))
+    first = last
+    while first.proposal.warm_start is not None:
+        first = history[first.proposal.warm_start]
+    assert (first.proposal.epochs, last.proposal.epochs) == (1, 4)
+
+    whole = first.proposal.model_copy(update={"epochs": 4})
+    with loop.lazy_bench(search.experiment) as bench:
+        uninterrupted = candidate.evaluate(
+            bench(), whole, seed=seed_of(1, "train", *whole.candidate), checkpoint=tmp_path / "checkpoint.pt"
+        )
+    assert last.curves == uninterrupted.curves
+    assert last.objectives == uninterrupted.objectives
+    assert last.cost.epochs == 2
+
+
+def test_brackets_are_the_same_inline_and_as_jobs(tmp_path: Path) -> None:
+    searches = [Search(tiny(tmp_path / name, **HALVING), "hyperband", 1) for name in ("inline", "jobs")]
+    loop.run_inline(searches[0])
+    run_as_jobs(searches[1])
+    assert comparable(searches[0]) == comparable(searches[1])
+    epochs = {evaluation.proposal.epochs for evaluation in history_of(searches[0])}
+    assert epochs == {1, 2, 4}
+    assert {member.proposal.epochs for member in pareto.front(history_of(searches[0]), ["error", "flops"])} == {4}
+
+
+def test_a_search_ends_when_its_epochs_are_spent(tmp_path: Path) -> None:
+    spent = {}
+    for name in ("random", "hyperband"):
+        budget = {**HALVING["budget"], "rounds": 9, "total_epochs": 22}
+        search = Search(tiny(tmp_path, strategies=[name], budget=budget), name, 1)
+        for round in range(9):
+            loop.propose_round(search, round)
+            for proposal in loop.read_proposals(search.folder, round):
+                write_text(search.folder.work(proposal.candidate) / "evaluation.json", good(proposal).model_dump_json())
+        proposals = [one for round in range(9) for one in loop.read_proposals(search.folder, round)]
+        spent[name] = loop.epochs_of(proposals)
+    assert spent["random"] == 20, "a sixth training would be one too many"
+    assert 20 <= spent["hyperband"] <= 22
+
+
 # --- exactly once ----------------------------------------------------------------------------------
 
 
@@ -236,7 +292,7 @@ def slow_result(work: Path, proposal: Proposal) -> Evaluation:
     with (work.parent / "trainings").open("a") as file:
         file.write("x")
     time.sleep(1)
-    return Evaluation(proposal=proposal, status="ok", objectives={"error": 0.1})
+    return Evaluation(proposal=proposal, status="ok", objectives={"error": 0.1, "flops": 10.0 + proposal.slot})
 
 
 def train_once(work: Path) -> None:
@@ -275,7 +331,7 @@ def test_a_damaged_evaluation_is_made_anew(tmp_path: Path) -> None:
 
 
 def good(proposal: Proposal) -> Evaluation:
-    return Evaluation(proposal=proposal, status="ok", objectives={"error": 0.1})
+    return Evaluation(proposal=proposal, status="ok", objectives={"error": 0.1, "flops": 10.0 + proposal.slot})
 
 
 def dying(_proposal: Proposal) -> Evaluation:

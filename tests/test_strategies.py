@@ -22,7 +22,7 @@ from nas_lib.spaces import Space
 from nas_lib.spaces.generator import GeneratorSpace
 from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO, scaled, tchebycheff
 from nas_lib.strategies.random_search import RandomSearch
-from nas_lib.strategies.request import Request, Strategy, Suggestion
+from nas_lib.strategies.request import Plan, Request, Strategy, Suggestion
 
 Array = NDArray[Any]
 Objectives = Callable[[Array], Sequence[float]]
@@ -79,7 +79,7 @@ def make_request(
         pending=pending,
         round=round,
         count=count,
-        epochs=1,
+        plan=Plan(rounds=99, proposals=count, lag=1, epochs=1),
         rng=partial(generator, seed),
     )
 

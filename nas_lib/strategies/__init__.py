@@ -9,7 +9,17 @@ from typing import Annotated
 
 from pydantic import Field
 
+from nas_lib.strategies import hyperband
 from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO
+from nas_lib.strategies.hyperband import BOHB, Hyperband
 from nas_lib.strategies.random_search import RandomSearch
+from nas_lib.strategies.request import Plan, Strategy
 
-StrategySettings = Annotated[RandomSearch | BayesianOptimization | ParEGO, Field(discriminator="name")]
+StrategySettings = Annotated[
+    RandomSearch | BayesianOptimization | ParEGO | Hyperband | BOHB, Field(discriminator="name")
+]
+
+
+def impossible(strategy: Strategy, plan: Plan) -> str | None:
+    """Why a strategy cannot work within a plan, in one line; None where it can."""
+    return hyperband.impossible(strategy, plan) if isinstance(strategy, Hyperband | BOHB) else None

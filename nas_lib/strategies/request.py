@@ -15,6 +15,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What a search may spend."""
+
+    rounds: int
+    proposals: int
+    """Most suggestions of a round."""
+    lag: int
+    """The suggestions of round r are made from the rounds up to r - lag."""
+    epochs: int
+    """Fidelity of a full evaluation."""
+
+
+@dataclass(frozen=True)
 class Request:
     """One call of a strategy: what is known, and what is wanted."""
 
@@ -28,8 +41,7 @@ class Request:
     round: int
     count: int
     """How many suggestions are wanted: one per slot 0 .. count - 1 of the round."""
-    epochs: int
-    """Fidelity of a full evaluation."""
+    plan: Plan
     rng: Callable[..., np.random.Generator]
     """`rng(purpose, *where)`: the generator for this place; equal places give equal draws. What is drawn
     at `rng("initial", round, slot)` is shared by all strategies of one seed."""
@@ -42,8 +54,11 @@ class Suggestion:
     genotype: Genotype
     origin: str
     epochs: int | None = None
-    """Fidelity; None means the request's full `epochs`."""
+    """Fidelity; None means the plan's full `epochs`."""
     warm_start: Candidate | None = None
+    """The evaluation whose training it continues at a higher fidelity."""
+    bracket: int | None = None
+    """Number of the bracket whose candidates compete with it."""
 
 
 class Strategy(Protocol):
