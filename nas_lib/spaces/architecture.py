@@ -48,6 +48,8 @@ LARGE_IMAGE = 40
 """From this many pixels on the stem halves the resolution twice."""
 NARROWEST = 1
 WIDEST = 4096
+PROBES = (8, 16, 32)
+"""Widths at which parameters are counted to find the one that fits a budget."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,13 @@ def _draw_level(genotype: Genotype, depth: int, path: tuple[int, ...]) -> Graph:
     rng = np.random.default_rng(seed_of(genotype["draw"], "graph", *path))
     sources, joined = predecessors(level, rng)
     count = len(sources)
-    merges = tuple(_pick(genotype["merge"], rng) for _ in range(count))
+    merges = _picks(genotype["merge"], count, rng)
     last = depth == len(genotype["levels"]) - 1
     if last:
         read = {source for nodes in sources for source in nodes}
         convolutions = {name: share for name, share in genotype["operations"].items() if name in KERNELS}
-        nodes: tuple[Any, ...] = tuple(
-            _pick(genotype["operations"] if node in read else convolutions, rng) for node in range(count)
-        )
+        drawn = zip(_picks(genotype["operations"], count, rng), _picks(convolutions, count, rng), strict=True)
+        nodes: tuple[Any, ...] = tuple(any_of if node in read else conv for node, (any_of, conv) in enumerate(drawn))
     else:
         nodes = tuple(_draw_level(genotype, depth + 1, (*path, node)) for node in range(count))
     return Graph(
@@ -106,10 +107,13 @@ def _draw_level(genotype: Genotype, depth: int, path: tuple[int, ...]) -> Graph:
     )
 
 
-def _pick(shares: Mapping[str, float], rng: np.random.Generator) -> Any:
+def _picks(shares: Mapping[str, float], count: int, rng: np.random.Generator) -> tuple[Any, ...]:
+    """`count` independent draws of a name, each as often as its share says."""
     names = sorted(shares)
+    if len(names) == 1:
+        return (names[0],) * count
     weights = np.array([shares[name] for name in names], dtype=float)
-    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
+    return tuple(names[index] for index in rng.choice(len(names), size=count, p=weights / weights.sum()))
 
 
 def predecessors(level: Mapping[str, Any], rng: np.random.Generator) -> tuple[tuple[tuple[int, ...], ...], bool]:
@@ -369,7 +373,8 @@ def widest(
 ) -> Plan:
     """The widest network within a parameter budget.
 
-    `network` counts every parameter and searches the width by bisection, for the count grows with it;
+    `network` counts every parameter and searches the width from where a parabola through three counts meets the budget,
+    for the count grows about quadratically with it;
     `released` is int(sqrt(budget / base)) as in the released code, which counts operation weights only.
 
     Raises:
@@ -384,16 +389,17 @@ def widest(
         if width < NARROWEST:
             raise TooLargeError(f"the budget of {budget} parameters is below that of the narrowest network")
         return at(width)
-    narrowest = at(NARROWEST).parameters()
-    if narrowest > budget:
-        raise TooLargeError(f"the narrowest network has {narrowest} parameters, allowed are {budget}")
-    low, high = NARROWEST, 2 * NARROWEST
-    while high < WIDEST and at(high).parameters() <= budget:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if at(middle).parameters() <= budget else (low, middle)
-    return at(low)
+    square, linear, constant = np.polyfit(PROBES, [at(width).parameters() for width in PROBES], 2)
+    meeting = (-linear + max(0.0, linear**2 - 4 * square * (constant - budget)) ** 0.5) / (2 * square)
+    found = at(int(np.clip(meeting, NARROWEST, WIDEST)))
+    while found.parameters() > budget:
+        if found.width == NARROWEST:
+            least = found.parameters()
+            raise TooLargeError(f"the narrowest network has {least} parameters, allowed are {budget}")
+        found = at(found.width - 1)
+    while found.width < WIDEST and (wider := at(found.width + 1)).parameters() <= budget:
+        found = wider
+    return found
 
 
 # --- the flat graph --------------------------------------------------------------------------------
