@@ -65,6 +65,17 @@ def test_proposing_needs_neither_torch_nor_mlflow(tmp_path: Path) -> None:
     assert modules_after(code, tmp_path) & heavy == set()
 
 
+def test_training_does_without_pytorchs_compiler(tmp_path: Path) -> None:
+    (tmp_path / "tiny.json").write_text(tiny(tmp_path, budget={"rounds": 1}).model_dump_json())
+    code = (
+        "from pathlib import Path\n"
+        "from nas_lib.experiment import load\n"
+        "from nas_lib.search import Search, run_inline\n"
+        "run_inline(Search(load(Path('tiny.json')), 'random', 1))"
+    )
+    assert "sympy" not in modules_after(code, tmp_path), "only the compiler needs it, and takes 2 s to import"
+
+
 def test_reading_a_configuration_is_light(tmp_path: Path) -> None:
     heavy = {"torch", "mlflow", "pandas", "sklearn", "plotly", "matplotlib", "scipy", "networkx"}
     assert modules_after("import nas_lib.experiment", tmp_path) & heavy == set()

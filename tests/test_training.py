@@ -1,11 +1,13 @@
 """Training: equal to itself when interrupted, correct in what it measures, and clear about what goes wrong."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from nas_lib.evaluation import measures, training
 from nas_lib.evaluation.candidate import Bench, evaluate, retrain
@@ -224,6 +226,51 @@ def test_costs_of_a_network_counted_by_hand() -> None:
     assert measures.parameters(network) == (9 * 2 + 2) + (128 * 3 + 3)
     assert cost.flops == 2 * 9 * 2 * 64 + 2 * 128 * 3
     assert cost.activation_memory == 4 * (128 + 128 + 128 + 3)
+
+
+class Attentive(nn.Module):
+    """Operations of several kinds, those without a module of their own included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(SHAPE.channels, 6, (3, 1), groups=1, bias=False)
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.convolution(images).flatten(2).transpose(1, 2)
+        mixed, _ = self.attention(tokens, tokens @ tokens.transpose(1, 2) @ tokens, tokens)
+        logits: torch.Tensor = self.head(mixed).mean(1)
+        return logits
+
+
+def test_flops_are_those_of_the_flop_counter_of_pytorch() -> None:
+    network = Attentive()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.eval()(torch.zeros(1, SHAPE.channels, SHAPE.height, SHAPE.width))
+    assert measures.forward_cost(network, SHAPE).flops == counter.get_total_flops() > 0
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_steps_are_those_of_pytorchs_gradient_descent(momentum: float) -> None:
+    settings = Training(momentum=momentum, weight_decay=0.01)
+    torch.manual_seed(0)
+    ours = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2), nn.Linear(2, 2).requires_grad_(False))
+    theirs = copy.deepcopy(ours)
+    descent = training.Descent(ours, settings)
+    reference = torch.optim.SGD(theirs.parameters(), momentum=momentum, weight_decay=0.01, nesterov=momentum > 0)
+    for step in range(5):
+        inputs = torch.randn(6, 4)
+        for network, optimizer in ((ours, descent), (theirs, reference)):
+            network.zero_grad()
+            network(inputs).square().mean().backward()
+            if isinstance(optimizer, training.Descent):
+                optimizer.step(0.1 / (step + 1))
+            else:
+                optimizer.param_groups[0]["lr"] = 0.1 / (step + 1)
+                optimizer.step()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, other)
 
 
 def test_latency_states_how_it_was_measured(bench: Bench) -> None:
