@@ -12,20 +12,20 @@ MARGIN = 0.1
 
 
 def objective_matrix(history: History, names: Sequence[str]) -> np.ndarray:
-    """Objectives of the successful evaluations, shape (n, m)."""
-    values = [[evaluation.objectives[name] for name in names] for evaluation in history if evaluation.ok]
+    """Objectives of the feasible evaluations, shape (n, m)."""
+    values = [[evaluation.objectives[name] for name in names] for evaluation in history if evaluation.feasible]
     return np.array(values, dtype=float).reshape(len(values), len(names))
 
 
 def front(history: History, names: Sequence[str]) -> History:
-    """The non-dominated evaluations, by the first objective ascending; of several with equal objectives the first."""
+    """The feasible non-dominated evaluations, by the first objective ascending; of equal ones the first."""
     import moocore
 
-    successful = [evaluation for evaluation in history if evaluation.ok]
-    if not successful:
+    feasible = [evaluation for evaluation in history if evaluation.feasible]
+    if not feasible:
         return []
-    keep = moocore.is_nondominated(objective_matrix(successful, names), keep_weakly=False)
-    members = [evaluation for evaluation, kept in zip(successful, keep, strict=True) if kept]
+    keep = moocore.is_nondominated(objective_matrix(feasible, names), keep_weakly=False)
+    members = [evaluation for evaluation, kept in zip(feasible, keep, strict=True) if kept]
     return sorted(members, key=lambda evaluation: [evaluation.objectives[name] for name in names])
 
 
@@ -43,7 +43,7 @@ def scale_of(histories: Sequence[History], names: Sequence[str], references: Seq
     """The box from the best values seen in all histories to the reference point.
 
     Where no reference value is given it lies a tenth of the range seen beyond the worst value in all histories, so that
-    the ends of a front count too. None when nothing succeeded.
+    the ends of a front count too. None when nothing was feasible.
     """
     points = np.concatenate([objective_matrix(history, names) for history in histories])
     if not len(points):
@@ -77,14 +77,14 @@ def hypervolume(points: np.ndarray, scale: Scale) -> float:
 
 
 def hypervolume_trace(history: History, names: Sequence[str], scale: Scale) -> list[float]:
-    """Hypervolume after each evaluation of a history, failed ones and duplicates included."""
+    """Hypervolume after each evaluation of a history, failed ones, infeasible ones and duplicates included."""
     import moocore
 
     trace = []
     points = np.empty((0, len(names)))
     value = 0.0
     for evaluation in history:
-        if evaluation.ok:
+        if evaluation.feasible:
             points = np.vstack([points, objective_matrix([evaluation], names)])
             points = points[moocore.is_nondominated(points)]
             value = hypervolume(points, scale)

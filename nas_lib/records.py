@@ -65,6 +65,8 @@ class Evaluation(Record):
     """Why it failed, in one line; empty when it did not."""
     objectives: dict[str, float] = Field(default_factory=dict)
     """Objective name -> value; every objective is minimised. Empty when it failed."""
+    constraints: dict[str, float] = Field(default_factory=dict)
+    """Constrained figure -> value minus limit: kept where it is 0 or less. Empty when it failed."""
     metrics: dict[str, float | int | str] = Field(default_factory=dict)
     """Further figures about the network, not minimised."""
     wall_clock: dict[str, float | int | str] = Field(default_factory=dict)
@@ -78,6 +80,11 @@ class Evaluation(Record):
         """Whether it has objectives."""
         return self.status == "ok"
 
+    @property
+    def feasible(self) -> bool:
+        """Whether it has objectives and keeps every constraint, so that it can be on a front."""
+        return self.ok and all(excess <= 0 for excess in self.constraints.values())
+
 
 History = list[Evaluation]
 """Evaluations of one search in the order of (round, slot)."""
@@ -88,13 +95,13 @@ WALL_CLOCK_FIELDS = frozenset({"cost", "wall_clock"})
 def without_wall_clock(evaluation: Evaluation) -> dict[str, Any]:
     """The part of an evaluation that two equal runs share bit for bit.
 
-    Objectives that are themselves measured times (latency) are the exception: their
+    Objectives and constraints that are themselves measured times (latency) are the exception: their
     name is listed in `wall_clock`, and they are left out here.
     """
     record = evaluation.model_dump(mode="json", exclude=set(WALL_CLOCK_FIELDS))
-    record["objectives"] = {
-        name: value for name, value in evaluation.objectives.items() if name not in evaluation.wall_clock
-    }
+    for field in ("objectives", "constraints"):
+        values = getattr(evaluation, field)
+        record[field] = {name: value for name, value in values.items() if name not in evaluation.wall_clock}
     return record
 
 
