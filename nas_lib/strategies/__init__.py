@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO
+from nas_lib.strategies.nehvi import NEHVI
 from nas_lib.strategies.random_search import RandomSearch
 
-StrategySettings = Annotated[RandomSearch | BayesianOptimization | ParEGO, Field(discriminator="name")]
+StrategySettings = Annotated[RandomSearch | BayesianOptimization | ParEGO | NEHVI, Field(discriminator="name")]

@@ -233,11 +233,9 @@ def _most_promising(
     times the probability of `feasibility`; while nothing is feasible that of the largest probability.
 
     Proposals under way are taken to score what the process expects of them ("kriging believer", Ginsbourger et al.
-    2010), so that a batch spreads. A point not seen before is preferred to an evaluated one, which would only be
-    another draw of the same generator, and that to one under way.
+    2010), so that a batch spreads.
     """
     from bayes_opt.acquisition import ExpectedImprovement
-    from scipy.spatial.distance import cdist
 
     targets = -(scores - scores.mean()) / (scores.std() or 1.0)
     kernel, noise = fit(observed, targets)
@@ -253,24 +251,52 @@ def _most_promising(
     comparable = np.concatenate([feasible, feasibility(under_way) > 0.5]) if len(under_way) else feasible
     improvement.y_max = expected[comparable].max(initial=-np.inf)
 
-    def best_of(candidates: Array, count: int = 10) -> Array:
-        points = np.unique(canonical(candidates), axis=0)
-        mean, deviation = process.predict(points, return_std=True)
-        gain = feasibility(points)
+    def gain(points: Array) -> Array:
+        result = feasibility(points)
         if comparable.any():
-            gain *= improvement.base_acq(mean, np.maximum(deviation, 1e-9))
-        seen = [(cdist(points, others, "chebyshev") < SAME).any(axis=1) for others in (observed, under_way)]
-        return points[np.lexsort((-gain, *seen))[:count]]
+            mean, deviation = process.predict(points, return_std=True)
+            result *= improvement.base_acq(mean, np.maximum(deviation, 1e-9))
+        return result
 
-    def around(points: Array, step: float) -> Array:
-        repeated = np.repeat(points, 50, axis=0)
-        return np.asarray(np.clip(repeated + rng.normal(0, step, repeated.shape), 0, 1))
+    def best_of(*candidates: Array) -> Array:
+        return best_points(np.vstack(candidates), gain, canonical, observed, under_way, count=10)
 
     incumbents = known[np.argsort(-expected, kind="stable")[:20]]
-    best = best_of(np.vstack([rng.random((2000, observed.shape[1])), around(incumbents, STEPS[0])]))
+    best = best_of(rng.random((2000, observed.shape[1])), around(incumbents, 50, STEPS[0], rng))
     for step in STEPS:
-        best = best_of(np.vstack([best, around(best, step)]))
+        best = best_of(best, around(best, 50, step, rng))
     return np.asarray(best[0])
+
+
+def best_points(
+    candidates: Array,
+    gain: Callable[[Array], Array],
+    canonical: Callable[[Array], Array],
+    observed: Array,
+    under_way: Array,
+    count: int,
+) -> Array:
+    """The `count` canonical points of the largest gain among those that candidates (n, d) snap to.
+
+    A point not seen before is preferred to an evaluated one, which would only be another draw of the same generator,
+    and that to one under way.
+    """
+    points = np.unique(canonical(candidates), axis=0)
+    seen = [among(points, others) for others in (observed, under_way)]
+    return np.asarray(points[np.lexsort((-gain(points), *seen))[:count]])
+
+
+def among(points: Array, others: Array) -> NDArray[np.bool_]:
+    """Whether each canonical point (n, d) is one of others (k, d)."""
+    from scipy.spatial.distance import cdist
+
+    return np.asarray((cdist(points, others, "chebyshev") < SAME).any(axis=1))
+
+
+def around(points: Array, copies: int, step: float, rng: np.random.Generator) -> Array:
+    """`copies` neighbours of each point (n, d), moved by normal steps within the cube."""
+    repeated = np.repeat(points, copies, axis=0)
+    return np.asarray(np.clip(repeated + rng.normal(0, step, repeated.shape), 0, 1))
 
 
 def fit(points: Array, targets: Array, noise: Array | None = None) -> tuple[Kernel, Array | float]:
