@@ -1,4 +1,4 @@
-"""Random search and ParEGO on DTLZ2: share of the best hypervolume, and CPU time per proposal.
+"""Random search, ParEGO and expected hypervolume improvement on DTLZ2: share of the best hypervolume, and CPU time.
 
     python benchmarks/strategies.py --seeds 5
 
@@ -7,6 +7,7 @@ f1^2 + f2^2 = 1. With the reference point (1.1, 1.1) the best hypervolume is 1.1
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, cast
@@ -20,6 +21,7 @@ from nas_lib.randomness import generator
 from nas_lib.records import Evaluation, Genotype, History, Proposal
 from nas_lib.spaces import Space
 from nas_lib.strategies.bayesian import ParEGO
+from nas_lib.strategies.nehvi import NEHVI
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Plan, Request, Strategy
 
@@ -58,15 +60,18 @@ def dtlz2(x: NDArray[Any]) -> tuple[float, float]:
     return distance * float(np.cos(angle)), distance * float(np.sin(angle))
 
 
-def search(strategy: Strategy, seed: int, evaluations: int, batch: int) -> tuple[float, float]:
-    """Share of the best hypervolume after `evaluations`, and CPU seconds per proposal."""
+def search(
+    strategy: Strategy, seed: int, evaluations: int, batch: int, references: Sequence[float | None]
+) -> tuple[float, float, float]:
+    """Share of the best hypervolume after `evaluations`, CPU seconds per proposal, and those of the last round."""
     space = Cube()
     history: History = []
-    seconds = 0.0
+    seconds: list[float] = []
     for number in range(0, evaluations, batch):
         request = Request(
             space=cast(Space, space),
             objectives=OBJECTIVES,
+            references=references,
             history=history,
             pending=[],
             round=number // batch,
@@ -76,7 +81,7 @@ def search(strategy: Strategy, seed: int, evaluations: int, batch: int) -> tuple
         )
         started = time.process_time()
         suggestions = strategy.propose(request)
-        seconds += time.process_time() - started
+        seconds.append(time.process_time() - started)
         for slot, suggestion in enumerate(suggestions):
             proposal = Proposal(
                 round=request.round, slot=slot, genotype=suggestion.genotype, hash=str(suggestion.genotype), epochs=1
@@ -86,22 +91,33 @@ def search(strategy: Strategy, seed: int, evaluations: int, batch: int) -> tuple
                 Evaluation(proposal=proposal, status="ok", objectives=dict(zip(OBJECTIVES, values, strict=True)))
             )
     front = np.array([list(evaluation.objectives.values()) for evaluation in history])
-    return moocore.hypervolume(front, ref=REFERENCE) / BEST, seconds / len(history)
+    share = moocore.hypervolume(front, ref=REFERENCE) / BEST
+    return share, sum(seconds) / len(history), seconds[-1] / len(suggestions)
 
 
 def main(
     seeds: Annotated[int, typer.Option(help="Searches per row.")] = 3,
     evaluations: Annotated[int, typer.Option(help="Evaluations per search.")] = 100,
+    batches: Annotated[list[int] | None, typer.Option("--batch", help="Proposals per round.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Names of the strategies; default: all.")] = None,
 ) -> None:
-    typer.echo(f"DTLZ2, {evaluations} evaluations, {seeds} seeds, reference point {REFERENCE}")
-    typer.echo("strategy  batch  share of best hypervolume  CPU s per proposal")
-    for strategy in (RandomSearch(), ParEGO()):
-        for batch in (1, 4):
-            results = [search(strategy, seed, evaluations, batch) for seed in range(seeds)]
-            shares, seconds = np.array(results).T
-            typer.echo(
-                f"{strategy.name:8}  {batch:5}  {shares.mean():13.3f} +- {shares.std():.3f}  {seconds.mean():18.3f}"
-            )
+    # Not counted: what a process imports once.
+    search(NEHVI(initial=2), 0, 4, 2, ())
+    typer.echo(f"DTLZ2, {evaluations} evaluations, {seeds} seeds, hypervolume with the reference point {REFERENCE}")
+    typer.echo("strategy  reference  batch  share of best hypervolume  CPU s per proposal  at the end  share per CPU s")
+    for strategy in (RandomSearch(), ParEGO(), NEHVI()):
+        if only and strategy.name not in only:
+            continue
+        for known in (False, True) if strategy.name == "nehvi" else (False,):
+            for batch in batches or (1, 4):
+                references = REFERENCE if known else ()
+                results = [search(strategy, seed, evaluations, batch, references) for seed in range(seeds)]
+                shares, seconds, last = np.array(results).T
+                typer.echo(
+                    f"{strategy.name:8}  {'given' if known else 'inferred':9}  {batch:5}  "
+                    f"{shares.mean():14.3f} +- {shares.std():.3f}  {seconds.mean():18.3f}  {last.mean():10.3f}  "
+                    f"{(shares / (seconds * evaluations)).mean():15.4f}"
+                )
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ def compare(experiment: Experiment) -> dict[str, Any]:
                     "epochs": np.cumsum([evaluation.cost.epochs for evaluation in history]).tolist(),
                     "evaluations": len(history),
                     "failed": sum(not evaluation.ok for evaluation in history),
+                    "infeasible": sum(evaluation.ok and not evaluation.feasible for evaluation in history),
                     "duplicates": sum(evaluation.proposal.duplicate_of is not None for evaluation in history),
                     "front": len(pareto.front(history, names)),
                     "seconds": pareto.seconds_of(history),

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, StrictInt, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from nas_lib.evaluation.objectives import Objective
+from nas_lib.evaluation.objectives import Constraint, Objective
 from nas_lib.evaluation.settings import Latency, Resources, Training
 from nas_lib.layout import ExperimentFolder
 from nas_lib.settings import Settings, UserError
@@ -142,6 +142,9 @@ class Experiment(Settings):
     """Search strategies, compared on equal terms; the last ones may be baselines such as `random`."""
     objectives: tuple[Objective, ...] = Field(min_length=1)
     """What is minimised, `error` first by custom."""
+    constraints: tuple[Constraint, ...] = ()
+    """Limits that candidates have to keep, for example `{name: parameters, at_most: 50000}`. A trained candidate that
+    breaks one is infeasible: strategies learn from it, but it is on no front. Default: none."""
     budget: Budget = Budget()
     """How much each search may spend."""
     training: Training = Training()
@@ -207,6 +210,14 @@ class Experiment(Settings):
             raise ValueError(f"{names} repeats an objective, allowed are different ones")
         return objectives
 
+    @field_validator("constraints")
+    @classmethod
+    def _constraints_differ(cls, constraints: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
+        names = [constraint.name for constraint in constraints]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{names} limits a figure twice, allowed are different ones")
+        return constraints
+
     @property
     def folder(self) -> ExperimentFolder:
         """Where its files lie."""
@@ -226,6 +237,11 @@ class Experiment(Settings):
     def objective_names(self) -> list[str]:
         """What is minimised, in order."""
         return [objective.name for objective in self.objectives]
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Constrained figure -> its largest allowed value."""
+        return {constraint.name: constraint.at_most for constraint in self.constraints}
 
     def strategy(self, label: str) -> StrategySettings:
         """The strategy of a name in `labels`."""
@@ -485,12 +501,13 @@ def settings_of(experiment: Experiment, label: str) -> dict[str, object]:
         "space": content["space"],
         f"strategies ({label})": json.loads(experiment.strategy(label).model_dump_json()),
         "objectives": names,
+        "constraints": experiment.limits,
         "training": {key: value for key, value in content["training"].items() if key != "checkpoint_seconds"},
         "resources.threads": content["resources"]["threads"],
     }
     decisive = ("proposals", "lag", "epochs", "total_epochs", "time_limit")
     settings |= {f"budget.{key}": content["budget"][key] for key in decisive}
-    if "latency" in names:
+    if "latency" in {*names, *experiment.limits}:
         settings["latency"] = content["latency"]
     return settings
 

@@ -18,7 +18,7 @@ def objective_matrix(history: History, names: Sequence[str]) -> np.ndarray:
 
 
 def front(history: History, names: Sequence[str]) -> History:
-    """The non-dominated evaluations, by the first objective ascending; of several with equal objectives the first."""
+    """The feasible non-dominated evaluations, by the first objective ascending; of equal ones the first."""
     import moocore
 
     counting = [evaluation for evaluation in history if evaluation.counts]
@@ -43,7 +43,7 @@ def scale_of(histories: Sequence[History], names: Sequence[str], references: Seq
     """The box from the best values seen in all histories to the reference point.
 
     Where no reference value is given it lies a tenth of the range seen beyond the worst value in all histories, so that
-    the ends of a front count too. None when nothing succeeded.
+    the ends of a front count too. None when nothing was feasible.
     """
     points = objective_matrix([one for history in histories for one in history if one.counts], names)
     if not len(points):

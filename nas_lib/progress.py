@@ -53,11 +53,13 @@ class SearchProgress:
     """Evaluated candidates, failed ones and duplicates included."""
     total: int
     failed: int
+    infeasible: int
+    """Trained candidates that break a constraint."""
     duplicates: int
     front: int
     """Members of the front so far."""
     hypervolume: float | None
-    """On the scale of what all searches know so far; None before the first success."""
+    """On the scale of what all searches know so far; None before the first feasible one."""
     retrained: int
     retrainings: int
     """Trainings of finalists: those done, and all."""
@@ -77,6 +79,7 @@ class Known:
     waiting: dict[Candidate, Proposal] = field(default_factory=dict)
     finished: dict[Candidate, bool] = field(default_factory=dict)
     """Whether it succeeded, for each finished candidate."""
+    infeasible: set[Candidate] = field(default_factory=set)
     duplicates: int = 0
     seconds: float = 0.0
     epochs: int = 0
@@ -114,13 +117,16 @@ def _look(search: Search, known: Known) -> None:
             if succeeded is None:
                 continue
             known.duplicates += 1
+            infeasible = proposal.duplicate_of in known.infeasible
         else:
             evaluation = finished(folder.work(candidate), proposal)
             if evaluation is None:
                 continue
             succeeded = evaluation.ok
+            infeasible = succeeded and not evaluation.feasible
             new.append(evaluation)
         known.finished[candidate] = succeeded
+        known.infeasible |= {candidate} if infeasible else set()
         del known.waiting[candidate]
     names = experiment.objective_names
     known.front = pareto.front([*known.front, *new], names)
@@ -178,6 +184,7 @@ def _progress(
         done=len(known.finished),
         total=total,
         failed=sum(not succeeded for succeeded in known.finished.values()),
+        infeasible=len(known.infeasible),
         duplicates=known.duplicates,
         front=len(known.front),
         hypervolume=pareto.hypervolume(points, scale) if scale else None,
@@ -207,6 +214,7 @@ def line(search: SearchProgress) -> str:
     """For example `parego seed 1 · round 3/6 · 11/24 candidates, 1 failed · front 5 · hypervolume 0.83`."""
     candidates = f"{search.done}/{search.total} candidates"
     candidates += f", {search.failed} failed" if search.failed else ""
+    candidates += f", {search.infeasible} infeasible" if search.infeasible else ""
     candidates += f", {search.duplicates} known before" if search.duplicates else ""
     parts = [f"{search.label} seed {search.seed}", f"round {search.round}/{search.rounds}", candidates]
     if search.hypervolume is not None:

@@ -69,6 +69,8 @@ class Evaluation(Record):
     """Why it failed, in one line; empty when it did not."""
     objectives: dict[str, float] = Field(default_factory=dict)
     """Objective name -> value; every objective is minimised. Empty when it failed."""
+    constraints: dict[str, float] = Field(default_factory=dict)
+    """Constrained figure -> value minus limit: kept where it is 0 or less. Empty when it failed."""
     metrics: dict[str, float | int | str] = Field(default_factory=dict)
     """Further figures about the network, not minimised."""
     wall_clock: dict[str, float | int | str] = Field(default_factory=dict)
@@ -84,8 +86,13 @@ class Evaluation(Record):
 
     @property
     def counts(self) -> bool:
-        """Whether it can be on a front: it has objectives, of a full evaluation."""
-        return self.ok and self.proposal.full
+        """Whether it can be on a front: it is feasible, and a full evaluation."""
+        return self.feasible and self.proposal.full
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it has objectives and keeps every constraint, as it must to be on a front."""
+        return self.ok and all(excess <= 0 for excess in self.constraints.values())
 
 
 History = list[Evaluation]
@@ -97,13 +104,13 @@ WALL_CLOCK_FIELDS = frozenset({"cost", "wall_clock"})
 def without_wall_clock(evaluation: Evaluation) -> dict[str, Any]:
     """The part of an evaluation that two equal runs share bit for bit.
 
-    Objectives that are themselves measured times (latency) are the exception: their
+    Objectives and constraints that are themselves measured times (latency) are the exception: their
     name is listed in `wall_clock`, and they are left out here.
     """
     record = evaluation.model_dump(mode="json", exclude=set(WALL_CLOCK_FIELDS))
-    record["objectives"] = {
-        name: value for name, value in evaluation.objectives.items() if name not in evaluation.wall_clock
-    }
+    for field in ("objectives", "constraints"):
+        values = getattr(evaluation, field)
+        record[field] = {name: value for name, value in values.items() if name not in evaluation.wall_clock}
     return record
 
 

@@ -74,6 +74,8 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
     request = Request(
         space=experiment.space,
         objectives=experiment.objective_names,
+        references=[objective.reference for objective in experiment.objectives],
+        limits=experiment.limits,
         history=history,
         pending=pending,
         round=round,
@@ -179,6 +181,7 @@ def lazy_bench(experiment: Experiment, *, finalists: bool = False) -> Iterator[G
                 training=experiment.training,
                 latency=experiment.latency,
                 objectives=experiment.objective_names,
+                limits=experiment.limits,
                 schedule_epochs=experiment.finalists.epochs if finalists else experiment.budget.epochs,
                 time_limit=None if finalists else experiment.budget.time_limit,
             )
@@ -379,7 +382,9 @@ def table(history: History) -> pd.DataFrame:
                 "duplicate_of": json.dumps(proposal.duplicate_of),
                 "status": evaluation.status,
                 "reason": evaluation.reason,
+                "feasible": evaluation.feasible,
                 **{f"objective.{name}": value for name, value in evaluation.objectives.items()},
+                **{f"constraint.{name}": value for name, value in evaluation.constraints.items()},
                 **{f"metric.{name}": value for name, value in evaluation.metrics.items()},
                 "genotype": json.dumps(proposal.genotype),
                 "curves": json.dumps(evaluation.curves),

@@ -300,13 +300,14 @@ def _of_search(search: Search, history: History) -> Projection:
     done, complete = _without_gaps(search, history)
     points: list[Point] = []
     times: list[int] = []
-    failed = 0
+    failed = infeasible = 0
     front: History = []
     for step, evaluation in enumerate(done, 1):
         failed += not evaluation.ok
+        infeasible += evaluation.ok and not evaluation.feasible
         front = pareto.front([*front, evaluation], experiment.objective_names)
         times.append(max([*times[-1:], _ms(evaluation.cost.finished)]))
-        figures = {"candidates": step, "failed": failed, "front_size": len(front)}
+        figures = {"candidates": step, "failed": failed, "infeasible": infeasible, "front_size": len(front)}
         points += [(name, value, times[-1], step) for name, value in figures.items()]
     if complete:
         trace = _hypervolumes(search, len(done))
@@ -377,6 +378,7 @@ def _of_candidates(search: Search, history: History) -> Iterator[Projection]:
                 "hash": proposal.hash,
                 "origin": proposal.origin,
                 "status": evaluation.status,
+                "feasible": str(evaluation.feasible).lower(),
                 "reason": evaluation.reason[:LONGEST_REASON],
                 **({} if proposal.bracket is None else {"bracket": str(proposal.bracket)}),
                 **{name: f"round {other[0]} slot {other[1]}" for name, other in related.items() if other is not None},
@@ -398,6 +400,7 @@ def _candidate_points(evaluation: Evaluation, started: float, finished: float) -
         **evaluation.metrics,
         **evaluation.wall_clock,
         **evaluation.objectives,
+        **{f"constraint.{name}": excess for name, excess in evaluation.constraints.items()},
         "seconds": evaluation.cost.seconds,
     }
     return points + [

@@ -198,6 +198,27 @@ def test_a_mistyped_name_shows_the_choices() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("constraints", "expected"),
+    [
+        ([{"name": "parameter", "at_most": 5}], "constraints.0.name: found 'parameter' (did you mean 'parameters'?)"),
+        ([{"name": "latency", "at_most": 0}], "constraints.0.at_most: found 0, allowed is greater than 0"),
+        ([{"name": "latency"}], "constraints.0.at_most: missing"),
+        ([{"name": "flops", "at_most": 1}] * 2, "constraints: ['flops', 'flops'] limits a figure twice"),
+    ],
+)
+def test_constraints_name_a_figure_once_and_a_limit_above_zero(constraints: object, expected: str) -> None:
+    (line,) = mistakes(constraints=constraints)
+    assert line.removeprefix("my.yaml: ").startswith(expected)
+
+
+def test_a_constraint_need_not_be_on_an_objective() -> None:
+    experiment = parse({**MINIMAL, "constraints": [{"name": "latency", "at_most": 5}]}, "")
+    assert experiment.limits == {"latency": 5.0}
+    assert "latency" not in experiment.objective_names
+    assert parse(MINIMAL, "").limits == {}
+
+
 def test_all_mistakes_of_a_file_come_at_once() -> None:
     lines = mistakes(seeds=[1, 1], budget={"rounds": 0, "epoch": 2}, objectives=["error", "speed"], finalist={})
     assert len(lines) == 5
@@ -323,6 +344,7 @@ def test_results_are_continued_with_more_rounds_seeds_and_strategies() -> None:
         ({"space": {"name": "generator", "parameters": 5}}, "space"),
         ({"budget": {"epochs": 9}}, "budget.epochs"),
         ({"objectives": ["error", "flops"]}, "objectives"),
+        ({"constraints": [{"name": "flops", "at_most": 9}]}, "constraints"),
         ({"task": {"name": "digits", "validation": 0.5}}, "task"),
     ],
 )

@@ -16,10 +16,10 @@ BELOW = {
     "settings": set(),
     "tasks": {"randomness", "settings"},
     "spaces": {"records", "randomness", "settings", "tasks"},
-    "strategies": {"pareto", "records", "settings", "spaces"},
+    "pareto": {"records"},
+    "strategies": {"records", "settings", "spaces", "pareto"},
     "evaluation": {"records", "randomness", "settings", "spaces", "tasks"},
     "layout": {"records"},
-    "pareto": {"records"},
     "experiment": {"layout", "settings", "spaces", "strategies", "tasks", "evaluation"},
     "search": {"experiment", "layout", "pareto", "randomness", "records", "spaces", "strategies", "evaluation"},
 }

@@ -46,6 +46,30 @@ def test_a_history_of_failures_has_no_front() -> None:
     assert pareto.front(history(None, None), NAMES) == []
 
 
+def infeasible(evaluation: Evaluation) -> Evaluation:
+    return evaluation.model_copy(update={"constraints": {"parameters": -1.0, "latency": 0.1}})
+
+
+def test_what_breaks_a_constraint_is_on_no_front_and_adds_no_hypervolume() -> None:
+    good, better, kept = history((2, 2), (1, 1), (1, 3))
+    kept = kept.model_copy(update={"constraints": {"parameters": 0.0}})
+    members = [good, infeasible(better), kept]
+    box = Scale(ideal=np.zeros(2), reference=np.full(2, 4.0))
+    assert better.feasible
+    assert not members[1].feasible
+    assert members[1].ok
+    assert slots(pareto.front(members, NAMES)) == [2, 0]
+    assert pareto.hypervolume_trace(members, NAMES, box) == pytest.approx([0.25, 0.25, 5 / 16])
+
+
+def test_what_breaks_a_constraint_does_not_stretch_the_box() -> None:
+    good, bad = history((2, 2), (9, 0))
+    scale = pareto.scale_of([[good, infeasible(bad)]], NAMES, [None, 7.0])
+    assert scale is not None
+    assert (scale.ideal.tolist(), scale.reference.tolist()) == ([2, 2], [2, 7])
+    assert pareto.scale_of([[infeasible(bad)]], NAMES, [None, None]) is None
+
+
 def test_hypervolume_of_a_staircase() -> None:
     points = np.array([[0.2, 0.6], [0.5, 0.1]])
     assert pareto.hypervolume(points, UNIT) == pytest.approx(0.8 * 0.4 + 0.5 * 0.5)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from nas_lib import comparison, progress, tracking
-from nas_lib.layout import write_json
+from nas_lib.layout import write_json, write_text
 from nas_lib.progress import Known, line, seconds_left, snapshot, total_line, trainings_line, watch
+from nas_lib.records import Evaluation
 from nas_lib.search import Search, read_proposals
 from tests.synthetic import an_experiment, searches_of, write_evaluation, write_everything, write_finalist, write_round
 
@@ -35,6 +36,19 @@ def test_a_line_says_how_far_a_search_is(search: Search) -> None:
         f"hypervolume {found.hypervolume:.2f}"
     )
     assert trainings_line([found]) == "training random-1 r01 s1 epoch 1/2"
+
+
+def test_candidates_that_break_a_constraint_are_counted_and_on_no_front(search: Search) -> None:
+    work = search.folder.work((0, 0))
+    evaluation = Evaluation.model_validate_json((work / "evaluation.json").read_text())
+    before = snapshot(search.experiment)[0]
+    broken = evaluation.model_copy(update={"constraints": {"parameters": 1.0}})
+    write_text(work / "evaluation.json", broken.model_dump_json())
+    (after,) = snapshot(search.experiment)
+    # One of them is the duplicate, which breaks what its original breaks.
+    assert (before.infeasible, after.infeasible) == (0, 2)
+    assert (after.failed, after.done, after.front) == (before.failed, before.done, 1)
+    assert "4/6 candidates, 1 failed, 2 infeasible, 1 known before" in line(after)
 
 
 def test_a_search_that_has_not_begun_has_a_line_too(tmp_path: Path) -> None:

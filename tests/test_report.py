@@ -103,6 +103,7 @@ def invented(experiment: Experiment, proposal: Proposal, label: str, seed: int) 
         proposal=proposal,
         status="ok",
         objectives={name: figures[name] for name in experiment.objective_names},
+        constraints={name: figures[name] - limit for name, limit in experiment.limits.items()},
         metrics={"error": figures["error"]},
         wall_clock={"device": "cpu"},
         curves={"validation_error": [error * (2 - (epoch + 1) / epochs) for epoch in range(epochs)]},
@@ -251,6 +252,24 @@ def test_without_any_success_the_page_says_so(tmp_path: Path) -> None:
     assert "The test images were not read" in words
     write_figures(experiment)
     assert {path.name for path in experiment.folder.figures.iterdir()} == set(figure_names(experiment))
+
+
+def test_constraints_and_how_many_candidates_broke_them_are_told(tmp_path: Path) -> None:
+    limits = [{"name": "parameters", "at_most": 11000}]
+    experiment = made_up(configured(tmp_path, constraints=limits), failing=0)
+    broke = sum(search["infeasible"] for search in json.loads(experiment.folder.comparison.read_text())["searches"])
+    words = words_of(page_of(experiment))
+    assert 0 < broke < 32
+    assert "Constraints Parameters (count) at most 11,000" in words
+    assert f"{broke} trained candidates exceeded a limit and count for no front" in words
+
+
+def test_where_no_candidate_keeps_the_limits_the_page_says_so(tmp_path: Path) -> None:
+    limits = [{"name": "parameters", "at_most": 1}]
+    experiment = made_up(configured(tmp_path, constraints=limits, strategies=["random"]), failing=1)
+    words = words_of(page_of(experiment))
+    assert "No candidate was fully trained and kept every limit, so there is no front and nothing to test" in words
+    write_figures(experiment)
 
 
 def test_without_finalists_the_test_images_are_said_to_be_unread(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from nas_lib.randomness import generator
 from nas_lib.records import Evaluation, Genotype, History, Proposal
 from nas_lib.spaces import Space
 from nas_lib.spaces.generator import GeneratorSpace
-from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO, scaled, tchebycheff
+from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO, log_excesses, scaled, tchebycheff
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Plan, Request, Strategy, Suggestion
 
@@ -302,6 +302,38 @@ def test_degenerate_histories_give_full_batches_without_warnings(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(strategy.propose(make_request(history, objectives, count=2, space=space))) == 2
+
+
+@BOTH
+def test_constraints_are_learnt_and_kept(strategy: Strategy, objectives: int) -> None:
+    # The objectives fall towards x0 = 1, but only below 0.6 the limited figure, ten to the x0 / 0.6, is at most 10.
+    history = [
+        evaluation.model_copy(update={"constraints": {"size": 10.0 ** (point[0] / 0.6) - 10.0}})
+        for point in np.random.default_rng(0).random((40, 4))
+        for evaluation in history_at(point[None], [[1 - point[0], 2 - point[0]][:objectives]])
+    ]
+    request = replace(make_request(history, objectives), limits={"size": 10.0})
+    batch = points_of(strategy.propose(request))
+    assert batch[:, 0].max() < 0.65
+    assert np.median(batch[:, 0]) > 0.5
+
+
+@BOTH
+def test_while_nothing_is_feasible_the_nearest_to_the_limit_is_sought(strategy: Strategy, objectives: int) -> None:
+    history = [
+        evaluation.model_copy(update={"constraints": {"size": 9 * point[0]}})
+        for point in 0.3 + 0.7 * np.random.default_rng(0).random((20, 4))
+        for evaluation in history_at(point[None], [[1 - point[0], 2 - point[0]][:objectives]])
+    ]
+    batch = points_of(strategy.propose(replace(make_request(history, objectives), limits={"size": 1.0})))
+    assert batch[:, 0].max() < 0.3
+
+
+def test_log_excesses_by_hand() -> None:
+    good, failed = history_at(np.zeros((2, 4)), [[1.0], None])
+    good = good.model_copy(update={"constraints": {"size": 10.0, "time": -5.0}})
+    excesses = log_excesses([good, failed], {"size": 10.0, "time": 5.0})
+    np.testing.assert_allclose(excesses, [[np.log(2), np.log(1e-3)], [np.nan, np.nan]])
 
 
 # --- scores ------------------------------------------------------------------------------------------

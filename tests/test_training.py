@@ -44,6 +44,7 @@ def bench() -> Bench:
         training=AUGMENTED,
         latency=Latency(warm_up=1, repetitions=5),
         objectives=["error", "flops"],
+        limits={},
         schedule_epochs=4,
     )
 
@@ -285,3 +286,13 @@ def test_latency_as_an_objective_is_no_part_of_what_equal_runs_share(bench: Benc
     result = evaluate(timed, proposal(epochs=1), seed=7, checkpoint=tmp_path / "c.pt")
     assert result.objectives["latency"] > 0
     assert set(without_wall_clock(result)["objectives"]) == {"error"}
+
+
+def test_constraints_are_measured_whatever_the_objectives_and_hold_the_excess(bench: Bench, tmp_path: Path) -> None:
+    limited = changed(bench, objectives=["error"], limits={"parameters": 1e6, "flops": 1.0, "latency": 1e6})
+    result = evaluate(limited, proposal(epochs=1), seed=7, checkpoint=tmp_path / "c.pt")
+    assert (result.status, result.feasible) == ("ok", False)
+    assert result.constraints["parameters"] == float(result.metrics["parameters"]) - 1e6
+    assert result.constraints["flops"] == float(result.metrics["flops"]) - 1
+    assert result.constraints["latency"] == float(result.wall_clock["latency"]) - 1e6
+    assert set(without_wall_clock(result)["constraints"]) == {"parameters", "flops"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class Bench:
     training: Training
     latency: Latency
     objectives: Sequence[str]
+    limits: Mapping[str, float]
+    """Constrained figure -> its largest allowed value."""
     schedule_epochs: int
     """Epochs over which the learning rate falls to 0."""
     time_limit: float | None = None
@@ -94,13 +96,14 @@ def _evaluate(
     network, progress = _trained(bench, proposal, seed, checkpoint, inherit, on_epoch, validate=True)
     size = _size(network, bench)
     wall_clock: dict[str, float | int | str] = {"device": measures.device_name(bench.data.train.labels.device)}
-    if "latency" in bench.objectives:
+    if "latency" in {*bench.objectives, *bench.limits}:
         wall_clock |= measures.latency(network, bench.shape, bench.latency)
     figures = {"error": progress.curves["validation_error"][-1], **size, **wall_clock}
     return Evaluation(
         proposal=proposal,
         status="ok",
         objectives={name: float(figures[name]) for name in bench.objectives},
+        constraints={name: float(figures[name]) - limit for name, limit in bench.limits.items()},
         metrics={"error": figures["error"], **size},
         wall_clock=wall_clock,
         curves=progress.curves,

@@ -48,3 +48,12 @@ class Objective(Settings):
     reference: float | None = Field(default=None, gt=0)
     """Reference point of the hypervolume, in the objective's unit. Default: a tenth of the range seen beyond
     the worst value seen."""
+
+
+class Constraint(Settings):
+    """A limit that a network has to keep to be on a front."""
+
+    name: ObjectiveName
+    """What is limited: any of the figures that can be objectives, whether or not it is one."""
+    at_most: float = Field(gt=0)
+    """The largest value that is allowed, in the unit of the figure."""

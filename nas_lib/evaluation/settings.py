@@ -39,7 +39,7 @@ class Training(Settings):
 
 
 class Latency(Settings):
-    """How latency is measured when it is an objective."""
+    """How latency is measured when it is an objective or constrained."""
 
     batch_size: StrictInt = Field(default=1, ge=1)
     """Images per forward pass."""

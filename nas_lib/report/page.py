@@ -111,11 +111,15 @@ def _setting(experiment: Experiment) -> dict[str, str]:
             else style.text(objective.name, objective.reference)
         )
         objectives.append(f"{style.axis(objective.name)}, reference {reference}")
+    limits = "; ".join(
+        f"{style.axis(name)} at most {style.text(name, limit)}" for name, limit in experiment.limits.items()
+    )
     return {
         "Task": f"{experiment.task.name}{data}",
         "Space": f"{experiment.space.name} (its settings are in the configuration below)",
         "Strategies": ", ".join(experiment.labels),
         "Objectives": "; ".join(objectives),
+        **({"Constraints": limits} if limits else {}),
         "Budget of a search": (
             f"{budget.evaluations} candidates: {budget.rounds} rounds of {budget.proposals}, "
             f"up to {budget.epochs} epochs each"

@@ -80,10 +80,10 @@ class Results:
         return [search["hypervolume"] for search in self.comparison["searches"] if search["strategy"] == label]
 
     def best_so_far(self, label: str) -> list[list[float]]:
-        """Best first objective after each evaluation, one series per seed; NaN before the first success."""
+        """Best first objective after each evaluation, one series per seed; NaN before the first that counts."""
         name = self.objectives[0]
         return [
-            np.fmin.accumulate([e.objectives[name] if e.ok else np.nan for e in history]).tolist()
+            np.fmin.accumulate([e.objectives[name] if e.counts else np.nan for e in history]).tolist()
             for history in self.histories[label].values()
             if history
         ]

@@ -44,8 +44,12 @@ def _best(results: Results) -> Iterator[str]:
         yield "No candidate succeeded, so there is no front and nothing to test. The reasons are listed under Failures."
         return
     errors = [
-        (error, place) for place, (*_, found) in enumerate(successful) if (error := validation_error(found)) is not None
+        (error, place)
+        for place, (*_, found) in enumerate(successful)
+        if found.counts and (error := validation_error(found)) is not None
     ]
+    if not any(found.counts for *_, found in successful):
+        yield "No candidate was fully trained and kept every limit, so there is no front and nothing to test."
     if errors:
         error, place = min(errors)
         label, seed, _ = successful[place]
@@ -118,10 +122,14 @@ def compared(label: str, baseline: str, difference: Mapping[str, float]) -> str:
 
 def _setbacks(results: Results) -> Iterator[str]:
     searches = results.comparison["searches"]
-    failed, duplicates = (sum(search[key] for search in searches) for key in ("failed", "duplicates"))
+    failed, infeasible, duplicates = (
+        sum(search[key] for search in searches) for key in ("failed", "infeasible", "duplicates")
+    )
     parts = []
     if failed:
         parts.append(f"{counted(failed, 'candidate')} failed")
+    if infeasible:
+        parts.append(f"{counted(infeasible, 'trained candidate')} exceeded a limit and count for no front")
     if duplicates:
         parts.append(f"{counted(duplicates, 'candidate')} had been evaluated before and cost nothing")
     if parts:

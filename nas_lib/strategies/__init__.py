@@ -12,11 +12,12 @@ from pydantic import Field
 from nas_lib.strategies import hyperband
 from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO
 from nas_lib.strategies.hyperband import BOHB, Hyperband
+from nas_lib.strategies.nehvi import NEHVI
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Plan, Strategy
 
 StrategySettings = Annotated[
-    RandomSearch | BayesianOptimization | ParEGO | Hyperband | BOHB, Field(discriminator="name")
+    RandomSearch | BayesianOptimization | ParEGO | NEHVI | Hyperband | BOHB, Field(discriminator="name")
 ]
 
 

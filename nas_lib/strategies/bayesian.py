@@ -2,12 +2,17 @@
 
 Several objectives are turned into one score by random weights (ParEGO, Knowles 2006, IEEE Transactions on
 Evolutionary Computation 10(1), 50-66). One objective is the case of a single weight.
+
+Under constraints the expected improvement on the best feasible score is multiplied with the probability that the
+constraints are kept (Gardner et al. 2014, ICML, "Bayesian optimization with inequality constraints"); while nothing is
+feasible that probability alone decides. Unlike a penalty this leaves the score smooth, so that optima on the boundary
+of a constraint, the usual case for a limited number of parameters, can be learnt from both sides.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -47,6 +52,8 @@ STEPS = (0.2, 0.1, 0.1, 0.05, 0.05, 0.03, 0.03, 0.02, 0.02, 0.01, 0.01, 0.005, 0
 """Standard deviations of the local search for the best expected improvement, in units of the coordinates."""
 SAME = 1e-9
 """Canonical points that differ by less than this in every coordinate are the same."""
+LEAST_SHARE = 1e-3
+"""Share of its limit below which a constrained figure is not told apart any more."""
 
 
 class BayesianOptimization(Settings):
@@ -113,117 +120,204 @@ def tchebycheff(objectives: Array, weights: Array) -> Array:
 
 
 def _propose(request: Request, initial: int | None, exploration: float) -> list[Suggestion]:
-    """Suggestions for all slots of a request.
-
-    Slots of the initial design, and all slots while fewer than two evaluations have succeeded, are random samples.
-    """
+    """Suggestions for all slots of a request: the initial design, then expected improvement."""
     # On matrices this small more threads only burn CPU time, and sums split among them could differ in their last bits.
     from threadpoolctl import threadpool_limits
 
-    space = request.space
-    if initial is None:
-        initial = 2 * (len(space.dimensions()) + 1)
-    preceding = len(request.history) + len(request.pending)
-    values = _objective_values(request.history, request.objectives)
-    can_learn = np.isfinite(values).all(axis=1).sum() >= 2
-    observed = _points(request, [evaluation.proposal.genotype for evaluation in request.history])
-    under_way = _points(request, [proposal.genotype for proposal in request.pending])
-    suggestions = []
-    for slot in range(request.count):
-        if preceding + slot < initial or not can_learn:
-            genotype = space.sample(request.rng("initial", request.round, slot))
-            suggestions.append(Suggestion(genotype, origin="initial"))
-        else:
+    suggestions = initial_design(request, initial)
+    if len(suggestions) == request.count:
+        return suggestions
+    values = objective_values(request.history, request.objectives)
+    feasible = np.array([evaluation.feasible for evaluation in request.history]) & np.isfinite(values).all(axis=1)
+    observed = canonical_points(request, [evaluation.proposal.genotype for evaluation in request.history])
+    under_way = canonical_points(
+        request,
+        [
+            *(proposal.genotype for proposal in request.pending),
+            *(suggestion.genotype for suggestion in suggestions),
+        ],
+    )
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        # An optimum of the likelihood at its bounds and a variance rounded below 0 are both fine.
+        warnings.filterwarnings("ignore", module="sklearn")
+        feasibility = _feasibility(observed, log_excesses(request.history, request.limits))
+        for slot in range(len(suggestions), request.count):
             weights = request.rng("weights", request.round, slot).dirichlet(np.ones(len(request.objectives)))
             scores = tchebycheff(scaled(values), weights)
             rng = request.rng("acquisition", request.round, slot)
-            with threadpool_limits(limits=1), warnings.catch_warnings():
-                # An optimum of the likelihood at its bounds and a variance rounded below 0 are both fine.
-                warnings.filterwarnings("ignore", module="sklearn")
-                point = _most_promising(observed, scores, under_way, space.canonical, exploration, rng)
-            genotype = space.decode(point, request.rng("draw", request.round, slot))
+            canonical = request.space.canonical
+            point = _most_promising(observed, scores, feasible, under_way, feasibility, canonical, exploration, rng)
+            genotype = request.space.decode(point, request.rng("draw", request.round, slot))
             suggestions.append(Suggestion(genotype, origin="expected improvement"))
-        under_way = np.vstack([under_way, _points(request, [genotype])])
+            under_way = np.vstack([under_way, canonical_points(request, [genotype])])
     return suggestions
 
 
-def _objective_values(history: History, names: Sequence[str]) -> Array:
+def initial_design(request: Request, size: int | None) -> list[Suggestion]:
+    """Random samples for the first slots of a request, as many as an initial design of `size` evaluations still lacks.
+
+    All slots while fewer than two evaluations have succeeded: nothing can be learnt from one. The default size is
+    2 (d + 1).
+    """
+    if size is None:
+        size = 2 * (len(request.space.dimensions()) + 1)
+    lacking = size - len(request.history) - len(request.pending)
+    if np.isfinite(objective_values(request.history, request.objectives)).all(axis=1).sum() < 2:
+        lacking = request.count
+    return [
+        Suggestion(request.space.sample(request.rng("initial", request.round, slot)), origin="initial")
+        for slot in range(min(max(lacking, 0), request.count))
+    ]
+
+
+def objective_values(history: History, names: Sequence[str]) -> Array:
     """Objectives (n, m) of all evaluations; those of failed ones are not a number."""
     rows = [[evaluation.objectives[name] if evaluation.ok else np.nan for name in names] for evaluation in history]
     return np.array(rows, dtype=float).reshape(len(history), len(names))
 
 
-def _points(request: Request, genotypes: Sequence[Genotype]) -> Array:
+def log_excesses(history: History, limits: Mapping[str, float]) -> Array:
+    """log(value / limit) of the constrained figures (n, c): above 0 where the limit is exceeded, NaN where it failed.
+
+    The logarithm, because the figures span orders of magnitude.
+    """
+    rows = [
+        [evaluation.constraints[name] / limit + 1 if evaluation.ok else np.nan for name, limit in limits.items()]
+        for evaluation in history
+    ]
+    shares = np.array(rows, dtype=float).reshape(len(history), len(limits))
+    return np.asarray(np.log(np.maximum(shares, LEAST_SHARE)))
+
+
+def canonical_points(request: Request, genotypes: Sequence[Genotype]) -> Array:
     """Canonical points (n, d) of genotypes."""
     if not genotypes:
         return np.empty((0, len(request.space.dimensions())))
     return np.asarray(request.space.canonical(np.array([request.space.encode(genotype) for genotype in genotypes])))
 
 
+def _feasibility(observed: Array, excesses: Array) -> Callable[[Array], Array]:
+    """The probability (n,) that points (n, d) keep all constraints, learnt from log excesses (n, c)."""
+    from scipy.stats import norm
+
+    processes = []
+    for column in excesses.T:
+        known = np.isfinite(column)
+        if known.sum() < 2:
+            continue
+        mean, deviation = column[known].mean(), column[known].std() or 1.0
+        targets = (column[known] - mean) / deviation
+        processes.append((posterior(*fit(observed[known], targets), observed[known], targets), -mean / deviation))
+
+    def probability(points: Array) -> Array:
+        result = np.ones(len(points))
+        for process, limit in processes:
+            expected, deviation = process.predict(points, return_std=True)
+            result *= norm.cdf((limit - expected) / np.maximum(deviation, 1e-9))
+        return result
+
+    return probability
+
+
 def _most_promising(
     observed: Array,
     scores: Array,
+    feasible: NDArray[np.bool_],
     under_way: Array,
+    feasibility: Callable[[Array], Array],
     canonical: Callable[[Array], Array],
     exploration: float,
     rng: np.random.Generator,
 ) -> Array:
-    """The canonical point (d,) of the largest expected improvement on the scores (n,) of the points `observed`.
+    """The canonical point (d,) of the largest expected improvement on the scores (n,) of the points `observed`,
+    times the probability of `feasibility`; while nothing is feasible that of the largest probability.
 
     Proposals under way are taken to score what the process expects of them ("kriging believer", Ginsbourger et al.
-    2010), so that a batch spreads. A point not seen before is preferred to an evaluated one, which would only be
-    another draw of the same generator, and that to one under way.
+    2010), so that a batch spreads.
     """
     from bayes_opt.acquisition import ExpectedImprovement
-    from scipy.spatial.distance import cdist
 
     targets = -(scores - scores.mean()) / (scores.std() or 1.0)
-    kernel, noise = _fit(observed, targets)
-    process = _posterior(kernel, noise, observed, targets)
+    kernel, noise = fit(observed, targets)
+    process = posterior(kernel, noise, observed, targets)
     known = observed
     if len(under_way):
         known = np.vstack([observed, under_way])
-        process = _posterior(kernel, noise, known, np.concatenate([targets, process.predict(under_way)]))
+        process = posterior(kernel, noise, known, np.concatenate([targets, process.predict(under_way)]))
 
     # The best expected score, not the best observed one, which under noise is partly luck.
     expected = process.predict(known)
     improvement = ExpectedImprovement(xi=exploration)
-    improvement.y_max = expected.max()
+    comparable = np.concatenate([feasible, feasibility(under_way) > 0.5]) if len(under_way) else feasible
+    improvement.y_max = expected[comparable].max(initial=-np.inf)
 
-    def best_of(candidates: Array, count: int = 10) -> Array:
-        points = np.unique(canonical(candidates), axis=0)
-        mean, deviation = process.predict(points, return_std=True)
-        gain = improvement.base_acq(mean, np.maximum(deviation, 1e-9))
-        seen = [(cdist(points, others, "chebyshev") < SAME).any(axis=1) for others in (observed, under_way)]
-        return points[np.lexsort((-gain, *seen))[:count]]
+    def gain(points: Array) -> Array:
+        result = feasibility(points)
+        if comparable.any():
+            mean, deviation = process.predict(points, return_std=True)
+            result *= improvement.base_acq(mean, np.maximum(deviation, 1e-9))
+        return result
 
-    def around(points: Array, step: float) -> Array:
-        repeated = np.repeat(points, 50, axis=0)
-        return np.asarray(np.clip(repeated + rng.normal(0, step, repeated.shape), 0, 1))
+    def best_of(*candidates: Array) -> Array:
+        return best_points(np.vstack(candidates), gain, canonical, observed, under_way, count=10)
 
     incumbents = known[np.argsort(-expected, kind="stable")[:20]]
-    best = best_of(np.vstack([rng.random((2000, observed.shape[1])), around(incumbents, STEPS[0])]))
+    best = best_of(rng.random((2000, observed.shape[1])), around(incumbents, 50, STEPS[0], rng))
     for step in STEPS:
-        best = best_of(np.vstack([best, around(best, step)]))
+        best = best_of(best, around(best, 50, step, rng))
     return np.asarray(best[0])
 
 
-def _fit(points: Array, targets: Array) -> tuple[Kernel, float]:
+def best_points(
+    candidates: Array,
+    gain: Callable[[Array], Array],
+    canonical: Callable[[Array], Array],
+    observed: Array,
+    under_way: Array,
+    count: int,
+) -> Array:
+    """The `count` canonical points of the largest gain among those that candidates (n, d) snap to.
+
+    A point not seen before is preferred to an evaluated one, which would only be another draw of the same generator,
+    and that to one under way.
+    """
+    points = np.unique(canonical(candidates), axis=0)
+    seen = [among(points, others) for others in (observed, under_way)]
+    return np.asarray(points[np.lexsort((-gain(points), *seen))[:count]])
+
+
+def among(points: Array, others: Array) -> NDArray[np.bool_]:
+    """Whether each canonical point (n, d) is one of others (k, d)."""
+    from scipy.spatial.distance import cdist
+
+    return np.asarray((cdist(points, others, "chebyshev") < SAME).any(axis=1))
+
+
+def around(points: Array, copies: int, step: float, rng: np.random.Generator) -> Array:
+    """`copies` neighbours of each point (n, d), moved by normal steps within the cube."""
+    repeated = np.repeat(points, copies, axis=0)
+    return np.asarray(np.clip(repeated + rng.normal(0, step, repeated.shape), 0, 1))
+
+
+def fit(points: Array, targets: Array, noise: Array | None = None) -> tuple[Kernel, Array | float]:
     """The covariance function and noise variance of the largest likelihood for standardised targets (n,).
 
     Every coordinate has a length scale of its own: with few points, their narrow bounds keep the fit from following
-    chance. The noise takes in that the draws of one generator differ.
+    chance. The noise takes in that the draws of one generator differ; where its variances (n,) are known, they are
+    given.
     """
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
     signal = ConstantKernel(1.0, (0.05, 1000.0)) * Matern(np.ones(points.shape[1]), (0.3, 3.0), nu=2.5)
+    if noise is not None:
+        return GaussianProcessRegressor(signal, alpha=noise + 1e-8).fit(points, targets).kernel_, noise
     kernel = signal + WhiteKernel(1e-3, (1e-6, 1.0))
     fitted = GaussianProcessRegressor(kernel, alpha=1e-8).fit(points, targets).kernel_
     return fitted.k1, fitted.k2.noise_level
 
 
-def _posterior(kernel: Kernel, noise: float, points: Array, targets: Array) -> GaussianProcessRegressor:
+def posterior(kernel: Kernel, noise: Array | float, points: Array, targets: Array) -> GaussianProcessRegressor:
     """The process without its observation noise, given noisy targets (n,)."""
     from sklearn.gaussian_process import GaussianProcessRegressor
 

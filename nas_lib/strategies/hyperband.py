@@ -242,10 +242,17 @@ def promoted(request: Request, rung: Rung, eta: int) -> History:
 
 
 def best_first(evaluations: History, objectives: Sequence[str]) -> History:
-    """The successful evaluations from the best to the worst, see `pareto.best_first`."""
-    successful = [evaluation for evaluation in evaluations if evaluation.ok]
-    order = pareto.best_first(pareto.objective_matrix(successful, objectives))
-    return [successful[index] for index in order]
+    """The successful evaluations from the best to the worst.
+
+    First the feasible ones as in `pareto.best_first`, then the others by how far they are beyond their limits, as shares
+    of the largest excess of each (feasibility first, Deb 2000).
+    """
+    feasible = [evaluation for evaluation in evaluations if evaluation.feasible]
+    others = [evaluation for evaluation in evaluations if evaluation.ok and not evaluation.feasible]
+    excess = np.array([[max(0.0, value) for value in evaluation.constraints.values()] for evaluation in others])
+    shares = (excess / np.maximum(excess.max(axis=0), 1e-300)).sum(axis=1) if others else excess
+    order = pareto.best_first(pareto.objective_matrix(feasible, objectives))
+    return [feasible[index] for index in order] + [others[index] for index in np.argsort(shares, kind="stable")]
 
 
 def _new(request: Request, settings: Hyperband | BOHB, slot: int) -> tuple[Genotype, str]:

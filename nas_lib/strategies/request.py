@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -45,6 +45,10 @@ class Request:
     rng: Callable[..., np.random.Generator]
     """`rng(purpose, *where)`: the generator for this place; equal places give equal draws. What is drawn
     at `rng("initial", round, slot)` is shared by all strategies of one seed."""
+    references: Sequence[float | None] = ()
+    """Reference value of each objective, None where it is to be inferred; empty means None for all."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """Constrained figure -> its largest allowed value. `Evaluation.constraints` holds by how much it is exceeded."""
 
 
 @dataclass(frozen=True)

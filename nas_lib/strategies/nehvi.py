@@ -1,0 +1,331 @@
+"""Multi-objective Bayesian optimisation: the point of the largest expected gain in hypervolume comes next.
+
+The acquisition function is BoTorch's qLogNoisyExpectedHypervolumeImprovement (Daulton, Balandat, Bakshy 2021, NeurIPS;
+its logarithm Ament et al. 2023, NeurIPS). A batch is chosen point by point, with those chosen and those under way as
+pending points.
+
+- Each figure is a Gaussian process (`surrogate`) of its logarithm where that is closer to normal, else of itself;
+  hypervolume is that of the figures themselves, as the platform measures it.
+- A constraint on a figure holds where its process is below the limit; a figure that is objective and limited has one
+  process.
+- Failed candidates tell the figures' processes nothing. Once there is one, a process of the failures (1 failed, -1 did
+  not: least-squares classification, Rasmussen and Williams 2006, section 6.5) is one constraint more.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_lib import pareto
+from nas_lib.settings import Settings
+from nas_lib.strategies.bayesian import (
+    Array,
+    Initial,
+    among,
+    around,
+    best_points,
+    canonical_points,
+    initial_design,
+    objective_values,
+)
+from nas_lib.strategies.request import Request, Suggestion
+from nas_lib.strategies.surrogate import LEAST_NOISE, Draws, Surrogate, by_point, learn
+
+if TYPE_CHECKING:
+    from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
+    from botorch.models import SingleTaskGP
+    from torch import Tensor
+
+SAMPLES = 16
+"""Quasi-Monte-Carlo samples of the acquisition function."""
+PRUNING_SAMPLES = 64
+"""Samples in one of which an evaluated point must be on the front to count for it."""
+RANDOM, NEAR = 128, 128
+"""Points the acquisition function is first computed at: anywhere, and around the front."""
+ASCENTS, ITERATIONS = 4, 15
+"""Points from which it is climbed, and steps of each climb."""
+STEPS = (0.1, 0.03)
+"""Standard deviations of the last search, around the tops, in units of the coordinates."""
+NEIGHBOURS = 8
+"""Points around each top at each of these steps."""
+UNKNOWN = 1e6
+"""Noise variance of a value that is not known: as good as left out."""
+
+
+class NEHVI(Settings):
+    """Gaussian processes and noisy expected hypervolume improvement, for two or more objectives."""
+
+    name: Literal["nehvi"] = "nehvi"
+    label: str = ""
+    """Name of this search in folders, tables and plots; default: the strategy's name."""
+    initial: Initial = None
+
+    needs: ClassVar[frozenset[str]] = frozenset({"sample", "encode"})
+    objectives: ClassVar[tuple[int, int | None]] = (2, None)
+    keeps_weights: ClassVar[bool] = False
+
+    def propose(self, request: Request) -> list[Suggestion]:
+        """The initial design, then for each slot the point of the largest expected hypervolume improvement."""
+        suggestions = initial_design(request, self.initial)
+        if len(suggestions) < request.count:
+            with _one_thread(int(request.rng("torch", request.round).integers(2**31))):
+                suggestions += _improvements(request, suggestions)
+        return suggestions
+
+
+@contextmanager
+def _one_thread(seed: int) -> Iterator[None]:
+    """One thread, and torch's random numbers from a seed; both as before afterwards. Warnings are not shown.
+
+    More threads only burn CPU time on matrices this small, and sums split among them could differ in their last bits.
+    """
+    import torch
+    from botorch.acquisition.multi_objective import logei
+    from threadpoolctl import threadpool_limits
+
+    # BoTorch would compile an extension for this very processor, at first use and if it finds a compiler: a minute,
+    # and other results than elsewhere.
+    logei._load_attempted = True
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]), threadpool_limits(limits=1), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a figure is brought to mean 0 and variance 1."""
+
+    logarithmic: bool
+    mean: float
+    deviation: float
+
+    def standardised(self, values: Array) -> Array:
+        """Figures as the processes see them."""
+        values = np.log(np.maximum(values, np.finfo(float).tiny)) if self.logarithmic else values
+        return np.asarray((values - self.mean) / self.deviation)
+
+    def figures(self, samples: Tensor) -> Tensor:
+        """Samples of a process as figures."""
+        samples = samples * self.deviation + self.mean
+        return samples.exp() if self.logarithmic else samples
+
+
+def scale_of(values: Array) -> Scale:
+    """The scale of finite values (n,): their logarithm if all are positive and it is the likelier to be normal.
+
+    By the likelihood of Box and Cox (1964, Journal of the Royal Statistical Society B 26(2)) of the powers 0 and 1:
+    parameters over orders of magnitude are learnt as logarithms, an objective that merely comes near 0 is not.
+    """
+    if values.min() > 0:
+        logs = np.log(values)
+        if len(values) * np.log(values.std() or 1.0) > len(values) * np.log(logs.std() or 1.0) + logs.sum():
+            return Scale(logarithmic=True, mean=float(logs.mean()), deviation=float(logs.std()) or 1.0)
+    return Scale(logarithmic=False, mean=float(values.mean()), deviation=float(values.std()) or 1.0)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is known and sought, as BoTorch wants it: everything is maximised, and a constraint holds below 0."""
+
+    model: SingleTaskGP
+    """One output per figure, and one for failures if there are any."""
+    objective: GenericMCMultiOutputObjective
+    reference: Tensor
+    """Of the objectives in units of the box, shape (m,)."""
+    constraints: list[Callable[[Tensor], Tensor]] | None
+
+
+def _improvements(request: Request, started: Sequence[Suggestion]) -> list[Suggestion]:
+    """Suggestions for the slots that the initial design left."""
+    observed = canonical_points(request, [evaluation.proposal.genotype for evaluation in request.history])
+    under_way = canonical_points(
+        request,
+        [*(proposal.genotype for proposal in request.pending), *(suggestion.genotype for suggestion in started)],
+    )
+    problem = _problem(request, observed)
+    baseline = _baseline(problem)
+    suggestions = []
+    for slot in range(len(started), request.count):
+        rng = request.rng("acquisition", request.round, slot)
+        point = _most_promising(problem, baseline, observed, under_way, request.space.canonical, rng)
+        genotype = request.space.decode(point, request.rng("draw", request.round, slot))
+        suggestions.append(Suggestion(genotype, origin="hypervolume improvement"))
+        under_way = np.vstack([under_way, canonical_points(request, [genotype])])
+    return suggestions
+
+
+def _problem(request: Request, observed: Array) -> Problem:
+    """The processes of all figures, and what is sought, from the points (n, d) of the history."""
+    import torch
+    from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
+
+    figures = _figures(request)
+    ok = np.asarray(np.isfinite(np.column_stack(list(figures.values()))).all(axis=1))
+    scales = {name: scale_of(values[ok]) for name, values in figures.items()}
+    surrogates = [learn(observed[ok], scales[name].standardised(values[ok])) for name, values in figures.items()]
+    limits = [
+        (list(figures).index(name), float(scales[name].standardised(np.array(limit))))
+        for name, limit in request.limits.items()
+    ]
+    outcomes = np.where(ok, -1.0, 1.0)
+    if not ok.all():
+        scale = Scale(logarithmic=False, mean=float(outcomes.mean()), deviation=float(outcomes.std()))
+        surrogates.append(learn(observed, scale.standardised(outcomes), heteroscedastic=False))
+        limits.append((len(surrogates) - 1, float(scale.standardised(np.zeros(())))))
+    box = _box(request, ok)
+    extent = np.where(box.reference > box.ideal, box.reference - box.ideal, 1.0)
+
+    def objective(samples: Tensor, X: Tensor | None = None) -> Tensor:  # noqa: N803 - BoTorch passes it by this name
+        columns = [scales[name].figures(samples[..., column]) for column, name in enumerate(request.objectives)]
+        return (torch.from_numpy(box.ideal) - torch.stack(columns, dim=-1)) / torch.from_numpy(extent)
+
+    return Problem(
+        model=_model(by_point(observed, outcomes), surrogates),
+        objective=GenericMCMultiOutputObjective(objective),
+        reference=torch.from_numpy((box.ideal - box.reference) / extent),
+        constraints=[partial(_excess, column=column, limit=limit) for column, limit in limits] or None,
+    )
+
+
+def _figures(request: Request) -> dict[str, Array]:
+    """The values (n,) of the objectives and of what is limited beside them; NaN where an evaluation failed."""
+    figures = dict(zip(request.objectives, objective_values(request.history, request.objectives).T, strict=True))
+    for name, limit in request.limits.items():
+        excesses = [evaluation.constraints[name] if evaluation.ok else np.nan for evaluation in request.history]
+        figures.setdefault(name, np.array(excesses) + limit)
+    return figures
+
+
+def _box(request: Request, ok: NDArray[np.bool_]) -> pareto.Scale:
+    """The box of the hypervolume by the rule of the platform; that of infeasible candidates while there are no others.
+
+    At least one evaluation must be ok.
+    """
+    history = [evaluation for evaluation, finite in zip(request.history, ok, strict=True) if finite]
+    if not any(evaluation.feasible for evaluation in history):
+        history = [evaluation.model_copy(update={"constraints": {}}) for evaluation in history]
+    references = request.references or [None] * len(request.objectives)
+    box = pareto.scale_of([history], request.objectives, references)
+    if box is None:
+        raise ValueError("nothing succeeded")
+    return box
+
+
+def _excess(samples: Tensor, column: int, limit: float) -> Tensor:
+    return samples[..., column] - limit
+
+
+def _model(outcomes: Draws, surrogates: Sequence[Surrogate]) -> SingleTaskGP:
+    """The surrogates as one model, on the distinct points of all evaluations.
+
+    Where a surrogate has no value, as that of a figure at a point where every draw failed, it gets one with so much
+    noise that it says nothing. `outcomes` is 1 at those points.
+    """
+    import torch
+    from botorch.models import SingleTaskGP
+    from gpytorch.kernels import MaternKernel, ScaleKernel
+    from gpytorch.means import ZeroMean
+
+    shape = (len(outcomes.points), len(surrogates))
+    values, noise = np.zeros(shape), np.full(shape, UNKNOWN)
+    for column, surrogate in enumerate(surrogates):
+        draws = surrogate.draws
+        known = outcomes.means < 1 if len(draws.points) < shape[0] else np.ones(shape[0], dtype=bool)
+        values[known, column] = draws.means
+        noise[known, column] = np.maximum(surrogate.noise(draws.points), LEAST_NOISE) / draws.counts
+    batch = torch.Size([len(surrogates)])
+    matern = MaternKernel(nu=2.5, ard_num_dims=outcomes.points.shape[1], batch_shape=batch)
+    kernel = ScaleKernel(matern, batch_shape=batch).double()
+    lengths = [np.broadcast_to(surrogate.kernel.k2.length_scale, outcomes.points.shape[1]) for surrogate in surrogates]
+    matern.lengthscale = torch.from_numpy(np.stack(lengths)[:, None])
+    kernel.outputscale = torch.tensor([surrogate.kernel.k1.constant_value for surrogate in surrogates]).double()
+    points, targets, variances = (torch.from_numpy(array) for array in (outcomes.points, values, noise))
+    model = SingleTaskGP(
+        points, targets, variances, covar_module=kernel, mean_module=ZeroMean(), outcome_transform=None
+    )
+    model.eval()
+    return model
+
+
+def _baseline(problem: Problem) -> Array:
+    """The evaluated points (n, d) that may be on the front; the one nearest to keeping all limits where none may."""
+    import torch
+    from botorch.acquisition.multi_objective.utils import prune_inferior_points_multi_objective
+
+    points = problem.model.train_inputs[0][0]
+    with torch.no_grad():
+        pruned = prune_inferior_points_multi_objective(
+            problem.model,
+            points,
+            problem.reference,
+            objective=problem.objective,
+            constraints=problem.constraints,
+            num_samples=PRUNING_SAMPLES,
+        )
+        if not len(pruned):
+            expected = problem.model.posterior(points).mean
+            excesses = [constraint(expected).clamp(min=0) for constraint in problem.constraints or []]
+            pruned = points[torch.stack([*excesses, torch.zeros(len(points)).double()]).sum(dim=0).argmin()][None]
+    return np.asarray(pruned.numpy())
+
+
+def _most_promising(
+    problem: Problem,
+    baseline: Array,
+    observed: Array,
+    under_way: Array,
+    canonical: Callable[[Array], Array],
+    rng: np.random.Generator,
+) -> Array:
+    """The canonical point (d,) of the largest acquisition value.
+
+    Random points and neighbours of the front, then a climb along the gradient from the best of them as if all
+    coordinates were continuous, then neighbours of the tops; all are compared as the canonical points they snap to.
+    """
+    import torch
+    from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+    from botorch.generation.gen import gen_candidates_scipy
+    from botorch.sampling.normal import SobolQMCNormalSampler
+
+    pending = np.unique(under_way, axis=0)
+    pending = pending[~among(pending, baseline)]
+    acquisition = qLogNoisyExpectedHypervolumeImprovement(
+        problem.model,
+        problem.reference,
+        torch.from_numpy(baseline),
+        sampler=SobolQMCNormalSampler(torch.Size([SAMPLES]), seed=int(rng.integers(2**31))),
+        objective=problem.objective,
+        constraints=problem.constraints,
+        X_pending=torch.from_numpy(pending) if len(pending) else None,
+    )
+
+    def gain(points: Array) -> Array:
+        with torch.no_grad():
+            return np.asarray(acquisition(torch.from_numpy(points)[:, None]).numpy())
+
+    def best_of(*candidates: Array) -> Array:
+        return best_points(np.vstack(candidates), gain, canonical, observed, under_way, ASCENTS)
+
+    centres = baseline[rng.integers(len(baseline), size=NEAR)]
+    best = best_of(rng.random((RANDOM, observed.shape[1])), around(centres, 1, STEPS[0], rng))
+    tops, _ = gen_candidates_scipy(
+        torch.from_numpy(best)[:, None], acquisition, 0.0, 1.0, options={"maxiter": ITERATIONS}
+    )
+    best = best_of(best, tops[:, 0].detach().numpy())
+    for step in STEPS:
+        best = best_of(best, around(best, NEIGHBOURS, step, rng))
+    return np.asarray(best[0])
