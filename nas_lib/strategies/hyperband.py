@@ -244,8 +244,8 @@ def promoted(request: Request, rung: Rung, eta: int) -> History:
 def best_first(evaluations: History, objectives: Sequence[str]) -> History:
     """The successful evaluations from the best to the worst.
 
-    First the feasible ones as in `pareto.best_first`, then the others by how far they are beyond their limits, as shares
-    of the largest excess of each (feasibility first, Deb 2000).
+    First the feasible ones as in `pareto.best_first`, then the others by how far they exceed their limits, as shares of
+    the largest excess of each (feasibility first, Deb 2000).
     """
     feasible = [evaluation for evaluation in evaluations if evaluation.feasible]
     others = [evaluation for evaluation in evaluations if evaluation.ok and not evaluation.feasible]
