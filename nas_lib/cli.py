@@ -29,6 +29,7 @@ Strategy = Annotated[str, typer.Option(help="Name (label) of the search strategy
 Seed = Annotated[int, typer.Option(help="Seed of the search.")]
 Round = Annotated[int, typer.Option(min=0, help="Round, from 0.")]
 Job = Annotated[int, typer.Option(min=0, help="Job within the round, from 0.")]
+Rank = Annotated[int, typer.Option(min=0, help="Which finalist, from 0.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: resources.threads.")]
 Attempt = Annotated[int, typer.Option(min=1, help="How often the workflow has started this job.")]
 
@@ -79,23 +80,14 @@ def print_schema() -> None:
 
 @app.command()
 def data(file: File, done: Annotated[Path, typer.Option(help="Written when the data is there.")]) -> None:
-    """Fetch the data set if need be, and check it."""
+    """Fetch the data sets if need be, and check them."""
     from nas_lib.layout import write_json
 
-    task = load(file).task
-    found = task.for_search()
-    final = task.for_finalists()
-    write_json(
-        done,
-        {
-            "task": task.name,
-            "train": len(found.train),
-            "validation": len(found.held_out),
-            "test": len(final.held_out),
-            "shape": vars(found.shape),
-            "class_names": list(found.class_names),
-        },
-    )
+    experiment = load(file)
+    facts = experiment.task.facts()
+    if experiment.transfer is not None:
+        facts["transfer"] = experiment.transfer.task.facts()
+    write_json(done, facts)
 
 
 @app.command()
@@ -147,7 +139,7 @@ def retrain(
     file: File,
     strategy: Strategy,
     seed: Seed,
-    rank: Annotated[int, typer.Option(min=0, help="Which finalist, from 0.")],
+    rank: Rank,
     threads: Threads = None,
     attempt: Attempt = 1,
 ) -> None:
@@ -157,6 +149,26 @@ def retrain(
     search = _search(file, strategy, seed, threads)
     with lazy_bench(search.experiment, finalists=True) as bench:
         retrain_finalist(search, rank, bench, attempt)
+
+
+@app.command()
+def transfer(
+    file: File, strategy: Strategy, seed: Seed, rank: Rank, threads: Threads = None, attempt: Attempt = 1
+) -> None:
+    """Train a finalist from scratch on the second data set and test it."""
+    from nas_lib.search import lazy_bench, transfer_finalist
+
+    search = _search(file, strategy, seed, threads)
+    with lazy_bench(search.experiment.carried, finalists=True) as bench:
+        transfer_finalist(search, rank, bench, attempt)
+
+
+@app.command()
+def export(file: File, strategy: Strategy, seed: Seed, rank: Rank, threads: Threads = None) -> None:
+    """Write a retrained finalist as files for other programs, with a model card."""
+    from nas_lib.export import export_finalist
+
+    export_finalist(_search(file, strategy, seed, threads), rank)
 
 
 @app.command()
@@ -208,6 +220,7 @@ def track(
     try:
         synced = vars(tracking.sync(experiment))
         tracking.log_report(experiment)
+        synced |= {"model_versions": tracking.register(experiment)}
     except tracking.TrackingUnavailable as error:
         typer.echo(f"warning: {error}", err=True)
         synced = {"unavailable": str(error)}

@@ -89,6 +89,19 @@ class Finalists(Settings):
     """Epochs of each training, on the training and validation images together."""
 
 
+class Transfer(Settings):
+    """A second data set, on which the finalists of every search are trained from scratch and tested once."""
+
+    task: TaskSettings
+    """The second data set; not that of the search."""
+    repeats: StrictInt = Field(default=2, ge=1)
+    """Trainings of each finalist, with different seeds."""
+    epochs: StrictInt = Field(default=20, ge=1)
+    """Epochs of each training, on the training and validation images together."""
+    training: Training | None = None
+    """How they are trained. Default: as in the search."""
+
+
 class Tracking(Settings):
     """Where runs appear in MLflow."""
 
@@ -155,6 +168,8 @@ class Experiment(Settings):
     """One search per strategy and seed."""
     finalists: Finalists = Finalists()
     """What happens to the fronts."""
+    transfer: Transfer | None = None
+    """A second data set the finalists are carried to. Default: none."""
     resources: Resources = Resources()
     """What one job may use: CPU threads and devices."""
     tracking: Tracking = Tracking()
@@ -242,6 +257,24 @@ class Experiment(Settings):
     def limits(self) -> dict[str, float]:
         """Constrained figure -> its largest allowed value."""
         return {constraint.name: constraint.at_most for constraint in self.constraints}
+
+    @property
+    def carried(self) -> Self:
+        """This experiment with the second data set in place of the first: what `transfer` trains finalists for.
+
+        Raises:
+            ConfigurationError: there is no `transfer`.
+        """
+        if self.transfer is None:
+            raise ConfigurationError("transfer: missing; name a second data set to carry finalists to")
+        settings = {"repeats": self.transfer.repeats, "epochs": self.transfer.epochs}
+        return self.model_copy(
+            update={
+                "task": self.transfer.task,
+                "training": self.transfer.training or self.training,
+                "finalists": self.finalists.model_copy(update=settings),
+            }
+        )
 
     def strategy(self, label: str) -> StrategySettings:
         """The strategy of a name in `labels`."""
@@ -374,6 +407,11 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
             f"finalists.count: found {sections['finalists'].count}, allowed is at most the {evaluations} candidates "
             "of the budget (rounds x proposals)"
         )
+    transfer = sections.get("transfer")
+    if transfer and known("task") and transfer.task.source == sections["task"].source:
+        yield f"transfer.task: found {transfer.task.source!r}, the data of the search; allowed is other data"
+    if transfer and known("finalists") and not sections["finalists"].count:
+        yield "transfer: finalists.count is 0, so there is nothing to carry; allowed is 1 or more"
     for index, strategy in enumerate(sections.get("strategies", ())):
         where = f"strategies.{index} ({strategy.name})"
         if known("space"):

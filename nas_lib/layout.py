@@ -57,6 +57,26 @@ class SearchFolder:
         """A retrained and tested finalist."""
         return self.path / "finalists" / str(rank) / "result.json"
 
+    def transfer(self, rank: int) -> Path:
+        """A finalist trained from scratch and tested on the second task."""
+        return self.path / "finalists" / str(rank) / "transfer.json"
+
+    def retraining(self, rank: int, repeat: int, *, transfer: bool = False) -> Path:
+        """Working folder of one training of a finalist."""
+        return self.finalist(rank).parent / ("transfer" if transfer else "") / f"repeat-{repeat}"
+
+    def model(self, rank: int) -> Path:
+        """Folder of all that is needed to use a finalist elsewhere."""
+        return self.path / "finalists" / str(rank) / "model"
+
+    def weights(self, rank: int) -> Path:
+        """The weights of the training that is exported, with the input normalisation."""
+        return self.model(rank) / "weights.pt"
+
+    def export(self, rank: int) -> Path:
+        """What became of the export of a finalist."""
+        return self.model(rank) / "export.json"
+
 
 @dataclass(frozen=True)
 class ExperimentFolder:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from nas_lib import pareto
-from nas_lib.experiment import Experiment
+from nas_lib.experiment import Experiment, Finalists, Transfer
 from nas_lib.records import Candidate, History, Proposal
 from nas_lib.search import Search, finished, read_proposals, searches_of
 
@@ -140,22 +140,34 @@ def _look(search: Search, known: Known) -> None:
     known.retrained |= {work for work in _retrainings(search, known) if (work / "evaluation.json").exists()}
 
 
-def _retrainings(search: Search, known: Known) -> list[Path]:
-    """Working folders of the finalists' trainings that are not known to be finished."""
-    settings = search.experiment.finalists
-    folders = [search.folder.finalist(rank).parent for rank in range(known.finalists or 0)]
-    works = [folder / f"repeat-{repeat}" for folder in folders for repeat in range(settings.repeats)]
-    return [work for work in works if work not in known.retrained]
+def _retrainings(search: Search, known: Known) -> dict[Path, int]:
+    """Working folders of the finalists' trainings that are not known to be finished, with their epochs."""
+    works = {
+        search.folder.retraining(rank, repeat, transfer=plan is search.experiment.transfer): plan.epochs
+        for plan in _plans(search.experiment)
+        for rank in range(known.finalists or 0)
+        for repeat in range(plan.repeats)
+    }
+    return {work: epochs for work, epochs in works.items() if work not in known.retrained}
+
+
+def _plans(experiment: Experiment) -> list[Finalists | Transfer]:
+    """What each finalist is trained for."""
+    return [experiment.finalists, *([experiment.transfer] if experiment.transfer else [])]
 
 
 def _progress(
     search: Search, known: Known, everything: dict[tuple[str, int], Known], scale: pareto.Scale | None
 ) -> SearchProgress:
     experiment = search.experiment
-    budget, finalists = experiment.budget, experiment.finalists
+    budget, finalists = experiment.budget, search.folder.finalists.parent
     unfinished = {round for round, _ in known.waiting}
     total = sum(known.rounds) + (budget.rounds - len(known.rounds)) * budget.proposals
-    retrainings = (finalists.count if known.finalists is None else known.finalists) * finalists.repeats
+    ranks = experiment.finalists.count if known.finalists is None else known.finalists
+    unfinished_retrainings = _retrainings(search, known)
+    epochs_left = sum(unfinished_retrainings.values())
+    if known.finalists is None:
+        epochs_left = sum(ranks * plan.repeats * plan.epochs for plan in _plans(experiment))
     points = pareto.objective_matrix(known.front, experiment.objective_names)
     name = f"{search.label}-{search.seed}"
     candidates = [
@@ -166,8 +178,8 @@ def _progress(
     ]
     retraining = [
         training
-        for work in _retrainings(search, known)
-        for training in _training(work, f"{name} finalist {work.parent.name} {work.name}")
+        for work in unfinished_retrainings
+        for training in _training(work, " ".join([name, "finalist", *work.relative_to(finalists).parts]))
     ]
     # A search without results yet is taken to be like the others; duplicates lower the mean as they cost nothing.
     like = [known] if known.seconds else list(everything.values())
@@ -175,7 +187,7 @@ def _progress(
     per_candidate = seconds / max(1, sum(len(one.finished) for one in like))
     per_epoch = seconds / max(1, sum(one.epochs for one in like))
     candidates_left = total - len(known.finished) - sum(each.epoch / each.epochs for each in candidates)
-    retrainings_left = retrainings - len(known.retrained) - sum(each.epoch / each.epochs for each in retraining)
+    epochs_left -= sum(each.epoch for each in retraining)
     return SearchProgress(
         label=search.label,
         seed=search.seed,
@@ -189,11 +201,9 @@ def _progress(
         front=len(known.front),
         hypervolume=pareto.hypervolume(points, scale) if scale else None,
         retrained=len(known.retrained),
-        retrainings=retrainings,
+        retrainings=ranks * sum(plan.repeats for plan in _plans(experiment)),
         trainings=(*candidates, *retraining),
-        work_left=candidates_left * per_candidate + retrainings_left * finalists.epochs * per_epoch
-        if seconds
-        else None,
+        work_left=candidates_left * per_candidate + epochs_left * per_epoch if seconds else None,
         recent=tuple(known.recent),
     )
 

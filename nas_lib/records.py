@@ -122,3 +122,40 @@ class Finalist(Record):
     """What the search knew of it; None where the front had fewer members than finalists were asked for."""
     repeats: list[Evaluation] = Field(default_factory=list)
     """One per training. `metrics["test_error"]` and `metrics["test_loss"]` are of the test split."""
+
+    @property
+    def exported(self) -> Evaluation | None:
+        """The training whose weights are kept and exported: the first that succeeded, whatever its test error."""
+        return next((repeat for repeat in self.repeats if repeat.ok), None)
+
+
+class ExportedFile(Record):
+    """A file in which a finalist leaves the platform, and how it compares with PyTorch."""
+
+    status: Literal["ok", "failed"]
+    reason: str = ""
+    """Why there is no such file, in one line; empty where there is one."""
+    images: int = 0
+    """Validation images it was compared on."""
+    largest_difference: float | None = None
+    """Largest absolute difference of a logit; None where it could not be compared."""
+    share_of_tolerance: float | None = None
+    """The largest difference as a share of the one allowed: up to 1 is accepted."""
+    other_classes: int = 0
+    """Images for which another class came first."""
+
+
+class Export(Record):
+    """What became of the export of a finalist."""
+
+    rank: int
+    status: Literal["ok", "failed", "absent"]
+    """`absent`: the front has fewer members. `failed`: some file could not be made, or differs from PyTorch."""
+    reason: str = ""
+    files: dict[str, ExportedFile] = Field(default_factory=dict)
+    """By name, for example `model.onnx`. A file that failed is not there."""
+
+    @property
+    def there(self) -> list[str]:
+        """Names of the files that were made and accepted."""
+        return [name for name, file in self.files.items() if file.status == "ok"]

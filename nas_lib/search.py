@@ -7,6 +7,7 @@ killed at any time and run again. One job per worker and round (the workflow) an
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -15,7 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from functools import partial as partial_of
 from pathlib import Path
@@ -58,6 +59,10 @@ class Search:
     def keeps_weights(self) -> bool:
         """Whether later proposals may continue a finished training."""
         return self.experiment.strategy(self.label).keeps_weights
+
+    def model_name(self, rank: int) -> str:
+        """Name of a finalist's model, on its card and in MLflow's registry."""
+        return f"{self.experiment.experiment}-{self.label}-seed-{self.seed}-finalist-{rank}"
 
 
 def searches_of(experiment: Experiment) -> list[Search]:
@@ -423,10 +428,36 @@ def _evaluations_in(path: Path) -> History:
 
 
 def retrain_finalist(search: Search, rank: int, bench: GetBench, attempt: int = 1) -> None:
-    """Retrain the finalist of a rank from scratch, `repeats` times, and test it."""
+    """Retrain the finalist of a rank from scratch, `repeats` times, and test it.
+
+    The weights of the first training that succeeds are kept: the test split has no part in which that is.
+    """
+    folder = search.folder
+    _train_finalist(search, rank, bench, attempt, "retrain", folder.weights(rank))
+
+
+def transfer_finalist(search: Search, rank: int, bench: GetBench, attempt: int = 1) -> None:
+    """The same on the second data set, with a bench of `Experiment.carried`; no weights are kept."""
+    carried = replace(search, experiment=search.experiment.carried)
+    settings = settings_of(carried.experiment, search.label)
+    # In the proposal, so that results made with other settings are not taken for these.
+    digest = hashlib.blake2b(json.dumps([settings["task"], settings["training"]]).encode(), digest_size=4).hexdigest()
+    origin = f"transfer to {carried.experiment.task.name} ({digest})"
+    _train_finalist(carried, rank, bench, attempt, origin, transfer=True)
+
+
+def _train_finalist(
+    search: Search,
+    rank: int,
+    bench: GetBench,
+    attempt: int,
+    origin: str,
+    weights: Path | None = None,
+    transfer: bool = False,
+) -> None:
     settings = search.experiment.finalists
+    target = search.folder.transfer(rank) if transfer else search.folder.finalist(rank)
     selection = _evaluations_in(search.folder.finalists)
-    target = search.folder.finalist(rank)
     if rank >= len(selection):
         write_records(target, [Finalist(rank=rank, chosen=None)])
         return
@@ -435,16 +466,17 @@ def retrain_finalist(search: Search, rank: int, bench: GetBench, attempt: int = 
     def run(proposal: Proposal) -> Evaluation:
         from nas_lib.evaluation import candidate
 
-        work = target.parent / f"repeat-{proposal.slot}"
+        work = search.folder.retraining(rank, proposal.slot, transfer=transfer)
         return candidate.retrain(
             bench(),
             proposal,
-            seed=seed_of(search.seed, "retrain", chosen.proposal.hash, proposal.slot),
+            seed=seed_of(search.seed, "transfer" if transfer else "retrain", chosen.proposal.hash, proposal.slot),
             checkpoint=checkpoint_of(work),
+            weights=None if any(repeat.ok for repeat in repeats) else weights,
             on_epoch=lambda progress: report_epoch(work, proposal, progress),
         )
 
-    repeats = []
+    repeats: list[Evaluation] = []
     for repeat in range(settings.repeats):
         proposal = Proposal(
             round=chosen.proposal.round,
@@ -452,14 +484,20 @@ def retrain_finalist(search: Search, rank: int, bench: GetBench, attempt: int = 
             genotype=chosen.proposal.genotype,
             hash=chosen.proposal.hash,
             epochs=settings.epochs,
-            origin="retrain",
+            origin=origin,
         )
-        repeats.append(once(target.parent / f"repeat-{repeat}", proposal, run, attempt))
+        repeats.append(once(search.folder.retraining(rank, repeat, transfer=transfer), proposal, run, attempt))
     write_records(target, [Finalist(rank=rank, chosen=chosen, repeats=repeats)])
 
 
-def read_finalists(search: Search) -> list[Finalist]:
-    """The finalists of a search that have been retrained so far, best first in the first objective."""
-    paths = [search.folder.finalist(rank) for rank in range(search.experiment.finalists.count)]
+def read_finalists(search: Search, *, transfer: bool = False) -> list[Finalist]:
+    """The finalists of a search that have been retrained so far, best first in the first objective.
+
+    With `transfer` those trained on the second data set.
+    """
+    if transfer and search.experiment.transfer is None:
+        return []
+    path = search.folder.transfer if transfer else search.folder.finalist
+    paths = [path(rank) for rank in range(search.experiment.finalists.count)]
     finalists = [Finalist.model_validate_json(path.read_text()) for path in paths if path.exists()]
     return [finalist for finalist in finalists if finalist.chosen is not None]

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import statistics
 import tempfile
@@ -26,12 +27,13 @@ from filelock import FileLock
 
 from nas_lib import pareto
 from nas_lib.experiment import Experiment
+from nas_lib.export import read_export
 from nas_lib.records import Evaluation, Finalist, Genotype, History
 from nas_lib.search import Search, read_finalists, read_history, read_proposals, searches_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
 
 T = TypeVar("T")
 
@@ -48,6 +50,10 @@ METRICS_PER_BATCH = 800
 PARAMS_PER_BATCH = 90
 """MLflow takes at most 1000 metrics, parameters and tags in one call, of these 100 parameters."""
 LONGEST_REASON = 1000
+
+ONNX = "model.onnx"
+CURRENT = "current"
+"""Alias of the version of a registered model that is in line with the files."""
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -134,8 +140,7 @@ def sync(experiment: Experiment) -> Synced:
             wanted = _of_search(search, history)
             parent, outcome = _bring_in_line(client, folder, found.pop(wanted.id, None), wanted)
             outcomes[outcome] += 1
-            finalists = (_of_finalist(search, finalist) for finalist in read_finalists(search))
-            for wanted in (*_of_candidates(search, history), *finalists):
+            for wanted in (*_of_candidates(search, history), *_of_finalists(search)):
                 _, outcome = _bring_in_line(client, folder, found.pop(wanted.id, None), wanted, parent)
                 outcomes[outcome] += 1
         superfluous += [run for run in found.values() if run.info.status == "RUNNING"]
@@ -166,6 +171,140 @@ def log_report(experiment: Experiment) -> None:
             client.log_artifact(run.info.run_id, str(path), None if path == report else "figures")
         client.set_tag(run.info.run_id, CONTENT, content)
         client.set_terminated(run.info.run_id)
+
+
+def register(experiment: Experiment) -> int:
+    """Register the ONNX file of every exported finalist as a model of its own; returns how many versions were new.
+
+    A version is made when the files are others than those of all versions before; the alias `current` is on the version
+    that is in line with the files. It is loaded without pickles.
+
+    Raises:
+        TrackingUnavailable: the store or server cannot be written.
+    """
+    exported = [
+        (search, rank)
+        for search in searches_of(experiment)
+        for rank in range(experiment.finalists.count)
+        if (export := read_export(search, rank)) is not None and ONNX in export.there
+    ]
+    if not exported:
+        return 0
+    with _writing(experiment) as (client, folder), _as_default(experiment.tracking_uri):
+        runs, _ = _existing(client, folder)
+        logged = _logged_models(client, folder)
+        return sum(_register(client, folder, runs, logged, search, rank) for search, rank in exported)
+
+
+@contextmanager
+def _as_default(uri: str) -> Iterator[None]:
+    """Make a store MLflow's default for a while: every registry looks up models in the default one."""
+    import mlflow
+
+    variable = "MLFLOW_TRACKING_URI"
+    before = os.environ.get(variable)
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+        if before is not None:
+            os.environ[variable] = before
+
+
+def _logged_models(client: MlflowClient, folder: str) -> dict[str, LoggedModel]:
+    """The complete models made from files, by their content; what a killed process left half made is removed."""
+    found = {}
+    token = None
+    while True:
+        page = client.search_logged_models([folder], page_token=token)
+        for model in page:
+            if CONTENT in model.tags and model.status == "READY":
+                found[model.tags[CONTENT]] = model
+            elif CONTENT in model.tags:
+                client.delete_logged_model(model.model_id)
+        token = page.token
+        if not token:
+            return found
+
+
+def _register(
+    client: MlflowClient,
+    folder: str,
+    runs: Mapping[str, Run],
+    logged: Mapping[str, LoggedModel],
+    search: Search,
+    rank: int,
+) -> bool:
+    """Bring a registered model in line with its files; whether that took a new version."""
+    files, name, identity = search.folder.model(rank), search.model_name(rank), _finalist_identity(search, rank)
+    parts = [files / part for part in (ONNX, "card.json", "examples.npz")]
+    content = _digest([hashlib.blake2b(path.read_bytes()).hexdigest() for path in parts])
+    card = (files / "card.md").read_text()
+    found = client.search_registered_models(f"name = '{name}'")
+    registered = found[0] if found else client.create_registered_model(name, {ID: identity}, identity)
+    versions = client.search_model_versions(f"name = '{name}'")
+    version = next((version for version in versions if version.tags.get(CONTENT) == content), None)
+    new = version is None
+    if version is None:
+        run = runs[identity].info.run_id if identity in runs else None
+        figures = json.loads((files / "card.json").read_text())
+        shown = {
+            "test_error_mean": f"{figures['test']['error_mean']:.6g}",
+            **{key: str(figures["architecture"][key]) for key in ("hash", "parameters", "flops", "activation_memory")},
+        }
+        model = logged.get(content) or _log_model(
+            client, folder, run, files, name, {ID: identity, CONTENT: content}, shown
+        )
+        version = client.create_model_version(
+            name,
+            model.artifact_location,
+            run,
+            tags={ID: identity, CONTENT: content, **shown},
+            description=card,
+            model_id=model.model_id,
+        )
+    if str(registered.aliases.get(CURRENT)) != str(version.version):
+        client.set_registered_model_alias(name, CURRENT, version.version)
+    return new
+
+
+def _log_model(
+    client: MlflowClient,
+    folder: str,
+    run: str | None,
+    files: Path,
+    name: str,
+    tags: dict[str, str],
+    params: dict[str, str],
+) -> LoggedModel:
+    """The ONNX file as MLflow's model, with its signature and an image as input example."""
+    from importlib.metadata import version
+
+    import mlflow.onnx
+    import numpy as np
+    import onnx
+    from mlflow.models import infer_signature
+
+    with np.load(files / "examples.npz", allow_pickle=False) as examples:
+        images, logits = examples["images"], examples["logits"]
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "model"
+        mlflow.onnx.save_model(
+            onnx.load(files / ONNX),
+            path,
+            signature=infer_signature(images, {"logits": logits}),
+            input_example=images[:1],
+            pip_requirements=[
+                f"{package}=={version(package)}" for package in ("mlflow", "onnx", "onnxruntime", "numpy")
+            ],
+            onnx_execution_providers=["CPUExecutionProvider"],
+            save_as_external_data=False,
+        )
+        shutil.copy(files / "card.md", path)
+        model = client.create_logged_model(folder, name, run, tags, params, model_type="finalist")
+        client.log_model_artifacts(model.model_id, str(path))
+    return client.finalize_logged_model(model.model_id, "READY")
 
 
 # --- the store -------------------------------------------------------------------------------------
@@ -410,7 +549,15 @@ def _candidate_points(evaluation: Evaluation, started: float, finished: float) -
     ]
 
 
-def _of_finalist(search: Search, finalist: Finalist) -> Projection:
+def _of_finalists(search: Search) -> Iterator[Projection]:
+    """The finalists on the task of the search, and those on the second one."""
+    for finalist in read_finalists(search):
+        yield _of_finalist(search, finalist, "finalist", search.experiment.task.name)
+    for finalist in read_finalists(search, transfer=True):
+        yield _of_finalist(search, finalist, "transfer", search.experiment.carried.task.name)
+
+
+def _of_finalist(search: Search, finalist: Finalist, kind: Literal["finalist", "transfer"], task: str) -> Projection:
     """A finalist: its figures of every repeat (step = repeat), mean and standard deviation of the test error."""
     proposal = finalist.repeats[0].proposal
     costs = [evaluation.cost for evaluation in finalist.repeats]
@@ -427,15 +574,16 @@ def _of_finalist(search: Search, finalist: Finalist) -> Projection:
     if len(errors) > 1:
         points.append(("test_error_sd", statistics.stdev(errors), _ms(finished), 0))
     return Projection(
-        id=f"{_identity(search)}/finalist-{finalist.rank}",
-        name=f"{search.label}-{search.seed} finalist {finalist.rank}",
+        id=_finalist_identity(search, finalist.rank, kind),
+        name=f"{search.label}-{search.seed} {kind} {finalist.rank}",
         status="FINISHED" if errors else "FAILED",
         started=min(cost.started for cost in costs),
         finished=finished,
         params=_params(proposal.genotype, proposal.epochs, proposal.origin),
         points=points,
         tags={
-            "kind": "finalist",
+            "kind": kind,
+            "task": task,
             "strategy": search.label,
             "seed": str(search.seed),
             "rank": str(finalist.rank),
@@ -450,6 +598,10 @@ def _of_finalist(search: Search, finalist: Finalist) -> Projection:
 
 def _identity(search: Search) -> str:
     return f"{search.experiment.experiment}/{search.label}/seed-{search.seed}"
+
+
+def _finalist_identity(search: Search, rank: int, kind: str = "finalist") -> str:
+    return f"{_identity(search)}/{kind}-{rank}"
 
 
 def _params(genotype: Genotype, epochs: int, origin: str) -> dict[str, str]:

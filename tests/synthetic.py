@@ -8,7 +8,7 @@ import numpy as np
 from nas_lib import comparison
 from nas_lib.experiment import Experiment, parse
 from nas_lib.layout import write_json, write_records, write_text
-from nas_lib.records import Cost, Evaluation, Finalist, Proposal
+from nas_lib.records import Cost, Evaluation, Export, ExportedFile, Finalist, Proposal
 from nas_lib.search import Search
 
 BEGAN = 1_700_000_000.0
@@ -70,9 +70,9 @@ def write_evaluation(search: Search, proposal: Proposal, error: float | None = N
     write_text(search.folder.work(proposal.candidate) / "evaluation.json", evaluation.model_dump_json())
 
 
-def write_finalist(search: Search, rank: int) -> None:
-    """A retrained finalist with test errors 0.2, 0.3, ..."""
-    settings = search.experiment.finalists
+def write_finalist(search: Search, rank: int, *, transfer: bool = False) -> None:
+    """A retrained finalist with test errors 0.2, 0.3, ..., on the second data set if asked for."""
+    settings = search.experiment.carried.finalists if transfer else search.experiment.finalists
     chosen = Evaluation(proposal=_proposal(search, 0, 0), status="ok")
     repeats = [
         Evaluation(
@@ -84,9 +84,35 @@ def write_finalist(search: Search, rank: int) -> None:
         for repeat in range(settings.repeats)
     ]
     for repeat, evaluation in enumerate(repeats):
-        work = search.folder.finalist(rank).parent / f"repeat-{repeat}"
+        work = search.folder.retraining(rank, repeat, transfer=transfer)
         write_text(work / "evaluation.json", evaluation.model_dump_json())
-    write_records(search.folder.finalist(rank), [Finalist(rank=rank, chosen=chosen, repeats=repeats)])
+    target = search.folder.transfer(rank) if transfer else search.folder.finalist(rank)
+    write_records(target, [Finalist(rank=rank, chosen=chosen, repeats=repeats)])
+
+
+def write_model(search: Search, rank: int, shift: float = 0.0) -> None:
+    """An exported finalist: two images of two pixels, of which `shift` away are the logits."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    folder = search.folder.model(rank)
+    folder.mkdir(parents=True, exist_ok=True)
+    images = np.array([[[[0.1, 0.2]]], [[[0.3, 0.4]]]], dtype=np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["images"], ["flat"]), helper.make_node("Add", ["flat", "shift"], ["logits"])],
+        "made-up",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 1, 2])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [helper.make_tensor("shift", TensorProto.FLOAT, [], [shift])],
+    )
+    opset = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), folder / "model.onnx")
+    np.savez(folder / "examples.npz", images=images, logits=images.reshape(2, 2) + np.float32(shift))
+    size = {"hash": "h", "parameters": 1, "flops": 4, "activation_memory": 16}
+    write_json(folder / "card.json", {"test": {"error_mean": 0.25}, "architecture": size})
+    write_text(folder / "card.md", "# A model\n")
+    files = {"model.onnx": ExportedFile(status="ok", images=2, largest_difference=1e-6, share_of_tolerance=0.01)}
+    write_json(search.folder.export(rank), Export(rank=rank, status="ok", files=files).model_dump(mode="json"))
 
 
 def write_everything(experiment: Experiment) -> None:

@@ -375,3 +375,26 @@ def test_experiment_is_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         experiment.experiment = "other"  # type: ignore[misc]
     assert isinstance(experiment, Experiment)
+
+
+def test_a_transfer_needs_other_data_and_finalists() -> None:
+    mnist = {"task": {"name": "mnist"}}
+    assert parse({**MINIMAL, "transfer": mnist}, "my.yaml").carried.task.name == "mnist"
+    assert mistakes(transfer={"task": {"name": "digits", "validation": 0.5}}) == [
+        "my.yaml: transfer.task: found 'digits', the data of the search; allowed is other data"
+    ]
+    assert mistakes(transfer=mnist, finalists={"count": 0}) == [
+        "my.yaml: transfer: finalists.count is 0, so there is nothing to carry; allowed is 1 or more"
+    ]
+    (line,) = mistakes(transfer={"task": {"name": "mnits"}})
+    assert line.startswith("my.yaml: transfer.task.name: found 'mnits' (did you mean 'mnist'?)")
+
+
+def test_a_transfer_has_its_own_training_or_that_of_the_search() -> None:
+    transfer = {"task": {"name": "mnist"}, "epochs": 7, "repeats": 3}
+    carried = parse({**MINIMAL, "training": {"batch_size": 5}, "transfer": transfer}, "my.yaml").carried
+    assert (carried.training.batch_size, carried.finalists.epochs, carried.finalists.repeats) == (5, 7, 3)
+    other = parse({**MINIMAL, "transfer": transfer | {"training": {"batch_size": 6}}}, "my.yaml")
+    assert (other.training.batch_size, other.carried.training.batch_size) == (128, 6)
+    with pytest.raises(ConfigurationError, match="transfer: missing"):
+        _ = parse(MINIMAL, "my.yaml").carried

@@ -26,7 +26,16 @@ from sklearn.datasets import load_digits
 from nas_lib.tasks import TaskSettings, download
 from nas_lib.tasks.data import DataError, Split
 from nas_lib.tasks.download import Published
-from nas_lib.tasks.images import CIFAR10, CIFAR100, MNIST, Digits, ImageFile, channel_statistics, class_quantiles
+from nas_lib.tasks.images import (
+    CIFAR10,
+    CIFAR100,
+    MNIST,
+    Digits,
+    FashionMNIST,
+    ImageFile,
+    channel_statistics,
+    class_quantiles,
+)
 
 SHARED = Path(__file__).parents[1].resolve().parent / "shared" / "data"
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -716,3 +725,10 @@ def test_importing_the_tasks_loads_no_heavy_library() -> None:
     script = f"import sys, nas_lib.tasks; print(sorted({heavy} & set(sys.modules)))"
 
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_documentation_states_the_licences_that_model_cards_state() -> None:
+    rows = (Path(__file__).parent.parent / "docs" / "data.md").read_text().splitlines()
+    for task in (Digits, MNIST, FashionMNIST, CIFAR10, CIFAR100, ImageFile):
+        (row,) = (row for row in rows if row.startswith(f"| `{task.model_fields['name'].default}` |"))
+        assert row.endswith(f"| {task.licence} |")

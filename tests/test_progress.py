@@ -101,6 +101,19 @@ def test_finalists_are_counted_once_all_candidates_are_done(search: Search) -> N
     assert line(snapshot(search.experiment)[0]).endswith(" · finalist trainings 2/2")
 
 
+def test_trainings_on_a_second_data_set_are_counted_too(tmp_path: Path) -> None:
+    experiment = an_experiment(tmp_path, transfer={"task": {"name": "mnist"}, "epochs": 6, "repeats": 3})
+    (search,) = searches_of(experiment)
+    write_everything(experiment)
+    assert line(snapshot(experiment)[0]).endswith(" · finalist trainings 2/5")
+    write_finalist(search, 0, transfer=True)
+    write_json(search.folder.retraining(0, 2, transfer=True) / "epoch.json", {"epoch": 3, "epochs": 6})
+    (search.folder.retraining(0, 2, transfer=True) / "evaluation.json").unlink()
+    (found,) = snapshot(experiment)
+    assert line(found).endswith(" · finalist trainings 4/5")
+    assert trainings_line([found]) == "training random-1 finalist 0 transfer repeat-2 epoch 3/6"
+
+
 def test_the_time_left_is_the_work_left_shared_by_the_workers_that_were_busy(search: Search) -> None:
     (found,) = snapshot(search.experiment)
     # Done: 4 candidates and 6 epochs in 30 s, one after the other. Left: 1.5 candidates and 2 trainings of 4 epochs.

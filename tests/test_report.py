@@ -28,6 +28,7 @@ from nas_lib.report.page import write_report
 from nas_lib.report.results import Retrained, best_finalist
 from nas_lib.report.summary import compared
 from nas_lib.search import Search, collect, propose_round, read_finalists, read_proposals, select_finalists
+from tests.synthetic import write_model
 
 SPACE = {
     "name": "generator",
@@ -285,6 +286,28 @@ def test_a_front_smaller_than_the_finalists_asked_for_is_said(tmp_path: Path) ->
     write_figures(experiment)
     last = (experiment.folder.figures / "graph-random-seed-1-finalist-7.svg").read_text()
     assert "No finalist of this rank" in last
+
+
+def test_finalists_on_a_second_data_set_are_compared_and_models_linked(tmp_path: Path) -> None:
+    experiment = made_up(configured(tmp_path, transfer={"task": {"name": "mnist"}, "epochs": 3}))
+    shift = iter([0.1, 0.3, 0.05, 0.2, 0.4, 0.15, 0.25, 0.35])
+    for label in experiment.labels:
+        for seed in experiment.seeds:
+            search = Search(experiment, label, seed)
+            for finalist in read_finalists(search):
+                error = next(shift)
+                repeats = [repeat.model_copy(update={"metrics": {"test_error": error}}) for repeat in finalist.repeats]
+                carried = finalist.model_copy(update={"repeats": repeats})
+                write_records(search.folder.transfer(finalist.rank), [carried])
+    write_model(Search(experiment, "lucky", 1), 0)
+    page = page_of(experiment)
+    words = words_of(page)
+    assert "Test error on digits, mean ± standard deviation" in words
+    assert "10.00 % ± 0.00 %" in words
+    assert "Rank correlation of the two mean test errors (Spearman)" in words
+    assert '<a href="lucky/seed-1/finalists/0/model/model.onnx">model.onnx</a>' in page
+    assert "1.0e-06 on 2 images" in words
+    assert "models:/toy-lucky-seed-1-finalist-0@current" in page
 
 
 def test_one_seed_is_not_called_evidence(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -127,6 +128,80 @@ def test_finalists_are_retrained_and_tested(finished: Search) -> None:
         assert 0 <= float(first) <= 1
         assert finalist.repeats[0].curves != finalist.repeats[1].curves
         assert isinstance(second, float)
+        assert finished.folder.weights(finalist.rank).exists()
+        assert not list(finished.folder.finalist(finalist.rank).parent.rglob("checkpoint.pt"))
+
+
+def test_the_weights_kept_are_those_of_the_first_training_that_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def retrain(_bench: object, proposal: Proposal, *, weights: Path | None, **_options: object) -> Evaluation:
+        asked.append(weights and weights.name)
+        status: Literal["ok", "failed"] = "failed" if proposal.slot == 0 else "ok"
+        return Evaluation(proposal=proposal, status=status, metrics={"test_error": 0.1})
+
+    monkeypatch.setattr(candidate, "retrain", retrain)
+    search = Search(tiny(tmp_path, finalists={"repeats": 4}), "random", 1)
+    write_json(search.folder.finalists, [good(some_proposal()).model_dump(mode="json")])
+    with loop.lazy_bench(search.experiment, finalists=True) as bench:
+        loop.retrain_finalist(search, 0, bench)
+    (finalist,) = loop.read_finalists(search)
+    assert asked == ["weights.pt", "weights.pt", None, None]
+    assert finalist.exported == finalist.repeats[1]
+
+
+def write_npz(path: Path, channels: int = 3, size: int = 10, classes: int = 4) -> None:
+    """A second data set: colour images whose class is how bright they are."""
+    rng = np.random.default_rng(0)
+    arrays: dict[str, np.ndarray] = {}
+    for part, count in (("train", 60), ("test", 20)):
+        labels = np.arange(count) % classes
+        images = rng.integers(0, 50, (count, size, size, channels)) + 50 * labels[:, None, None, None]
+        arrays |= {f"x_{part}": images.astype(np.uint8), f"y_{part}": labels}
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def transferring(folder: Path, **transfer: Any) -> Search:
+    """A search with one chosen finalist, to be carried to a second data set."""
+    write_npz(folder / "second.npz")
+    second = {"task": {"name": "npz", "path": str(folder / "second.npz")}, "epochs": 2, "repeats": 2, **transfer}
+    search = Search(tiny(folder, transfer=second), "random", 1)
+    genotype = search.experiment.space.sample(np.random.default_rng(1))
+    proposal = Proposal(round=0, slot=0, genotype=genotype, hash="h", epochs=2)
+    write_json(
+        search.folder.finalists,
+        [Evaluation(proposal=proposal, status="ok", objectives={"error": 0.5, "flops": 1}).model_dump(mode="json")],
+    )
+    for rank in range(2):
+        with loop.lazy_bench(search.experiment.carried, finalists=True) as bench:
+            loop.transfer_finalist(search, rank, bench)
+    return search
+
+
+def test_finalists_are_trained_and_tested_on_a_second_data_set(tmp_path: Path) -> None:
+    search = transferring(tmp_path)
+    (finalist,) = loop.read_finalists(search, transfer=True)
+    assert finalist.chosen is not None
+    for repeat in finalist.repeats:
+        assert repeat.ok, repeat.reason
+        assert repeat.proposal.genotype == finalist.chosen.proposal.genotype
+        assert repeat.proposal.origin.startswith("transfer to npz (")
+        assert (repeat.cost.epochs, len(repeat.curves["train_loss"])) == (2, 2)
+    assert len(finalist.repeats) == 2
+    assert finalist.repeats[0].curves != finalist.repeats[1].curves
+    assert loop.read_finalists(search) == [], "results on the task of the search are apart"
+    assert not search.folder.weights(0).exists()
+    assert not list(search.folder.path.rglob("checkpoint.pt"))
+
+
+def test_a_transfer_with_other_settings_is_trained_anew(tmp_path: Path) -> None:
+    before = loop.read_finalists(transferring(tmp_path), transfer=True)
+    same = loop.read_finalists(transferring(tmp_path), transfer=True)
+    assert same == before
+    other = loop.read_finalists(transferring(tmp_path, training={"batch_size": 10}), transfer=True)
+    assert [repeat.curves for repeat in other[0].repeats] != [repeat.curves for repeat in before[0].repeats]
 
 
 # --- propose ---------------------------------------------------------------------------------------

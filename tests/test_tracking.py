@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from nas_lib import comparison, tracking
 from nas_lib.experiment import Experiment
 from nas_lib.layout import write_json
 from nas_lib.search import read_proposals
-from nas_lib.tracking import Synced, TrackingUnavailable, log_report, prepare, sync
+from nas_lib.tracking import Synced, TrackingUnavailable, log_report, prepare, register, sync
 from tests.synthetic import (
     BEGAN,
     DUPLICATE,
@@ -29,6 +30,8 @@ from tests.synthetic import (
     searches_of,
     write_evaluation,
     write_everything,
+    write_finalist,
+    write_model,
     write_round,
 )
 
@@ -385,7 +388,8 @@ def test_a_dead_server_is_one_clear_line_without_credentials(tmp_path: Path, mon
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         experiment = an_experiment(tmp_path, tracking={"uri": f"http://me:pass@127.0.0.1:{port}"})
-        for write in (prepare, sync):
+        write_model(searches_of(experiment)[0], 0)
+        for write in (prepare, sync, register):
             with pytest.raises(TrackingUnavailable) as caught:
                 write(experiment)
             (line,) = str(caught.value).splitlines()
@@ -427,6 +431,112 @@ def test_the_report_is_attached_once_and_again_when_it_changed(finished: Experim
         assert (artifacts / "report.html").read_text() == text
         assert (artifacts / "figures" / "front.svg").read_text() == "<svg/>"
     assert sync(finished) == Synced(created=RUNS), "sync leaves the report alone"
+
+
+MODEL = "made-up-random-seed-1-finalist-0"
+
+
+def versions_of(experiment: Experiment) -> list[ModelVersion]:
+    found = client_of(experiment).search_model_versions(f"name = '{MODEL}'")
+    return sorted(found, key=lambda version: int(version.version))
+
+
+def current_of(experiment: Experiment) -> str:
+    return str(client_of(experiment).get_model_version_by_alias(MODEL, "current").version)
+
+
+def test_a_model_is_registered_once_and_again_when_its_files_changed(finished: Experiment) -> None:
+    assert register(finished) == 0, "nothing is exported yet"
+    sync(finished)
+    (search,) = searches_of(finished)
+    write_model(search, 0)
+    assert [register(finished), register(finished)] == [1, 0]
+    (version,) = versions_of(finished)
+    assert version.tags["test_error_mean"] == "0.25"
+    assert version.description == "# A model\n"
+    assert version.run_id == runs_of(finished)["random-1 finalist 0"].info.run_id
+    write_model(search, 0, shift=1.0)
+    assert [register(finished), register(finished)] == [1, 0]
+    assert len(versions_of(finished)) == 2
+    assert current_of(finished) == "2"
+    write_model(search, 0)
+    assert register(finished) == 0, "the files of the first version are back"
+    assert current_of(finished) == "1"
+    assert sync(finished) == Synced(unchanged=RUNS)
+
+
+def test_a_registered_model_is_loaded_in_three_lines(finished: Experiment) -> None:
+    (search,) = searches_of(finished)
+    write_model(search, 0, shift=0.5)
+    register(finished)
+    script = f"""
+import mlflow, numpy
+images = numpy.zeros((3, 1, 1, 2), dtype=numpy.float32)
+model = mlflow.pyfunc.load_model("models:/{MODEL}@current")
+print(model.predict(images)["logits"].tolist(), model.metadata.signature.inputs, model.input_example.shape)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "MLFLOW_TRACKING_URI": finished.tracking_uri},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]] [Tensor('float32', (-1, 1, 1, 2))] (1, 1, 1, 2)"
+    assert not list(Path(finished.results).rglob("*.pkl"))
+
+
+def test_a_registration_stopped_after_each_of_its_steps_is_completed_by_the_next(
+    finished: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(searches_of(finished)[0], 0)
+    names = [
+        *("create_registered_model", "create_logged_model", "log_model_artifacts", "finalize_logged_model"),
+        *("create_model_version", "set_registered_model_alias"),
+    ]
+    for name in names:
+        monkeypatch.setattr(MlflowClient, name, stopping_once(getattr(MlflowClient, name)))
+    stops = 0
+    while True:
+        try:
+            register(finished)
+        except Stopped:
+            stops += 1
+        else:
+            break
+    assert stops == len(names)
+    assert len(versions_of(finished)) == 1
+    client = client_of(finished)
+    folder = client.get_experiment_by_name(finished.experiment)
+    assert folder is not None
+    (model,) = client.search_logged_models([folder.experiment_id])
+    assert (model.status, model.artifact_location) == ("READY", versions_of(finished)[0].source)
+
+
+def stopping_once(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, which does its work and then stops everything, the first time."""
+    calls = []
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        result = method(*args, **kwargs)
+        calls.append(args)
+        if len(calls) == 1:
+            raise Stopped
+        return result
+
+    return call
+
+
+def test_results_on_a_second_data_set_are_runs_of_their_own(make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment(transfer={"task": {"name": "mnist"}, "epochs": 6, "repeats": 3})
+    write_everything(experiment)
+    write_finalist(searches_of(experiment)[0], 0, transfer=True)
+    assert sync(experiment) == Synced(created=RUNS + 1)
+    first, second = (runs_of(experiment)[f"random-1 {kind} 0"] for kind in ("finalist", "transfer"))
+    assert (first.data.tags["task"], second.data.tags["task"]) == ("digits", "mnist")
+    assert second.data.tags["kind"] == "transfer"
+    assert points_of(experiment, second, "test_error") == [(0, 0.2), (1, 0.2 + 0.1), (2, 0.4)]
+    assert second.data.metrics["test_error_mean"] == pytest.approx(0.3)
 
 
 def test_a_search_imports_no_mlflow() -> None:

@@ -19,7 +19,7 @@ import yaml
 from nas_lib import search as loop
 from nas_lib.experiment import Experiment, load
 from nas_lib.search import Search
-from tests.test_search import TINY, comparable
+from tests.test_search import TINY, comparable, write_npz
 
 ROOT = Path(__file__).parent.parent
 SNAKEMAKE = [str(Path(sys.executable).with_name("snakemake"))]
@@ -164,14 +164,24 @@ def test_what_a_killed_run_finished_is_not_done_again(project: Project) -> None:
 
 
 def test_one_command_goes_from_data_to_report_and_a_second_one_has_nothing_to_do(
-    project: Project, expected: list[dict[str, Any]]
+    tmp_path: Path, expected: list[dict[str, Any]]
 ) -> None:
+    write_npz(tmp_path / "second.npz")
+    second = {"task": {"name": "npz", "path": "second.npz"}, "epochs": 1, "repeats": 1}
+    project = Project(tmp_path, transfer=second)
     code, output = project.run()
     assert code == 0, output
     assert "Report:  results/tiny/report.html" in output
     assert "1/2" in output or "2/2" in output  # progress: rounds
     assert (project.folder / "results/tiny/report.html").stat().st_size > 100_000
     assert project.history() == expected
+    (finalist,) = project.paths("finalists/0")
+    assert {path.name for path in (finalist / "model").iterdir()} == {
+        *("weights.pt", "model.pt2", "model.onnx", "card.md", "card.json", "examples.npz", "export.json")
+    }
+    assert json.loads((finalist / "transfer.json").read_text())["repeats"][0]["metrics"].keys() >= {"test_error"}
+    assert json.loads((project.folder / "results/tiny/tracking.json").read_text())["model_versions"] == 1
+    assert json.loads((project.folder / "results/tiny/data.json").read_text())["transfer"]["shape"]["channels"] == 3
     code, output = project.run()
     assert code == 0
     assert "Nothing to be done" in output

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from nas_lib.evaluation import measures, training
+from nas_lib.evaluation.classifier import Classifier, save_classifier
 from nas_lib.evaluation.settings import Latency, Training
 from nas_lib.randomness import seed_of
 from nas_lib.records import Cost, Evaluation, Proposal
@@ -62,16 +63,20 @@ def retrain(
     *,
     seed: int,
     checkpoint: Path,
+    weights: Path | None = None,
     on_epoch: Callable[[training.Progress], None] = lambda _: None,
 ) -> Evaluation:
     """Train a finalist from scratch and read the test split once, at the end.
 
-    `bench.data` is the finalists' data: training and validation images together, test images held out.
+    `bench.data` is the finalists' data: training and validation images together, test images held out. `weights` is
+    where the trained network is written, as a `Classifier`.
     """
 
     def run() -> Evaluation:
         network, progress = _trained(bench, proposal, seed, checkpoint, None, on_epoch, validate=False)
         error, loss = training.measure(network, bench.data.held_out, bench.data, bench.training)
+        if weights is not None:
+            save_classifier(weights, Classifier(network, bench.data.mean, bench.data.std), identity(proposal))
         return Evaluation(
             proposal=proposal,
             status="ok",

@@ -290,8 +290,6 @@ def measure(network: nn.Module, split: DeviceSplit, data: DeviceData, settings: 
 
 def save(path: Path, identity: str, network: nn.Module, optimizer: Descent, progress: Progress) -> None:
     """Write a checkpoint as a whole or not at all."""
-    temporary = path.with_suffix(".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "identity": identity,
         "network": network.state_dict(),
@@ -300,6 +298,13 @@ def save(path: Path, identity: str, network: nn.Module, optimizer: Descent, prog
         "seconds": progress.seconds,
         "curves": progress.curves,
     }
+    write_tensors(path, content)
+
+
+def write_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain data as a whole or not at all, to be read with `weights_only=True`."""
+    temporary = path.with_suffix(".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         torch.save(content, temporary)
         temporary.replace(path)

@@ -21,8 +21,11 @@ from nas_lib.report import drawing, provenance, style
 from nas_lib.report.charts import CURVES, HIGHLIGHTS, charts, texts
 from nas_lib.report.results import Results, Retrained, mean_and_sd, read
 from nas_lib.report.summary import counted, summary
+from nas_lib.search import Search
 
 FAILURES_SHOWN = 200
+FEWEST_RANKED = 3
+"""Finalists from which on a rank correlation is given."""
 
 
 def write_report(experiment: Experiment) -> None:
@@ -60,6 +63,8 @@ def render(results: Results) -> str:
         hypervolumes=_hypervolumes(results),
         finalists=[_finalist(finalist) for finalist in results.finalists],
         drawings=_drawings(results),
+        models=[_model(experiment, finalist) for finalist in results.finalists if finalist.export],
+        transfer=_transfer(results),
         finalist_heads=[QUANTITIES[name].title for name in results.objectives],
         curves=CURVES,
         highlights=HIGHLIGHTS,
@@ -87,7 +92,9 @@ def _packaged(name: str) -> str:
 def _trainings(results: Results) -> list[Evaluation]:
     """All that was trained, candidates and finalists."""
     searched = [found for _, _, found in results.evaluations() if found.proposal.duplicate_of is None]
-    return searched + [repeat for finalist in results.finalists for repeat in finalist.repeats]
+    return searched + [
+        repeat for finalist in results.finalists for repeat in (*finalist.repeats, *finalist.transferred)
+    ]
 
 
 def _last_finish(results: Results) -> str | None:
@@ -209,6 +216,59 @@ def _finalist(finalist: Retrained) -> dict[str, Any]:
     }
 
 
+def _model(experiment: Experiment, finalist: Retrained) -> dict[str, Any]:
+    """Links to the files of an exported finalist, relative to the page, and its name in MLflow's registry."""
+    search = Search(experiment, finalist.strategy, finalist.seed)
+    folder, export = search.folder.model(finalist.rank), finalist.export
+    names = [*(export.there if export else []), "card.md", "card.json", "weights.pt", "examples.npz"]
+    reason = export.reason if export else ""
+    return {
+        "name": finalist.name,
+        "registered": search.model_name(finalist.rank) if export and "model.onnx" in export.there else None,
+        "files": [
+            (name, (folder / name).relative_to(experiment.folder.path).as_posix())
+            for name in names
+            if (folder / name).exists()
+        ],
+        "difference": _difference(finalist),
+        "failed": provenance.without_paths(reason),
+    }
+
+
+def _difference(finalist: Retrained) -> str:
+    onnx = finalist.export and finalist.export.files.get("model.onnx")
+    if not onnx or onnx.largest_difference is None:
+        return "not compared"
+    return f"{onnx.largest_difference:.1e} on {onnx.images} images"
+
+
+def _transfer(results: Results) -> dict[str, Any] | None:
+    """The finalists on both data sets, and how alike they rank there."""
+    from scipy import stats
+
+    if results.experiment.transfer is None:
+        return None
+
+    def shown(errors: Sequence[float]) -> tuple[str, int]:
+        if not errors:
+            return "none", 0
+        mean, sd = mean_and_sd(errors)
+        return style.text("error", mean) + ("" if sd is None else f" ± {style.text('error', sd)}"), len(errors)
+
+    both = [(one.test_errors, one.transfer_errors) for one in results.finalists]
+    means = [(mean_and_sd(first)[0], mean_and_sd(second)[0]) for first, second in both if first and second]
+    correlation = None
+    if len(means) >= FEWEST_RANKED and all(len(set(column)) > 1 for column in zip(*means, strict=True)):
+        correlation = f"{float(stats.spearmanr(*zip(*means, strict=True)).statistic):.2f}"
+    return {
+        "tasks": (results.experiment.task.name, results.experiment.transfer.task.name),
+        "epochs": results.experiment.transfer.epochs,
+        "rows": [(one.name, *shown(one.test_errors), *shown(one.transfer_errors)) for one in results.finalists],
+        "count": len(means),
+        "correlation": correlation,
+    }
+
+
 def _drawings(results: Results) -> list[dict[str, Any]]:
     """Each architecture among the finalists once, with the finalists that have it."""
     space = results.experiment.space
@@ -238,9 +298,10 @@ def _failures(results: Results) -> dict[str, Any]:
         if not found.ok
     ]
     rows += [
-        (f"{finalist.name}, training {repeat.proposal.slot}", repeat)
+        (f"{finalist.name}, {kind} {repeat.proposal.slot}", repeat)
         for finalist in results.finalists
-        for repeat in finalist.repeats
+        for kind, repeats in (("training", finalist.repeats), ("transfer", finalist.transferred))
+        for repeat in repeats
         if not repeat.ok
     ]
     reasons = Counter(provenance.without_paths(found.reason) for _, found in rows)
@@ -259,7 +320,7 @@ def _costs(results: Results) -> list[tuple[str, ...]]:
 
     def row(name: str, evaluations: Sequence[Evaluation], finalists: Iterable[Retrained]) -> tuple[str, ...]:
         hits = sum(found.proposal.duplicate_of is not None for found in evaluations)
-        repeats = [repeat for finalist in finalists for repeat in finalist.repeats]
+        repeats = [repeat for finalist in finalists for repeat in (*finalist.repeats, *finalist.transferred)]
         return (
             name,
             f"{len(evaluations):,}",

@@ -26,6 +26,8 @@ PACKAGES = (
     "networkx",
     "moocore",
     "bayesian-optimization",
+    "onnx",
+    "onnxruntime",
     "scikit-learn",
     "pydantic",
     "plotly",

@@ -6,7 +6,7 @@ import itertools
 import json
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 from nas_lib import pareto
 from nas_lib.comparison import histories_of
 from nas_lib.experiment import Experiment
-from nas_lib.records import Evaluation, History
+from nas_lib.export import read_export
+from nas_lib.records import Evaluation, Export, History
 from nas_lib.search import Search, read_finalists
 
 
@@ -27,6 +28,9 @@ class Retrained:
     rank: int
     chosen: Evaluation
     repeats: list[Evaluation]
+    transferred: list[Evaluation] = field(default_factory=list)
+    """Trainings on the second data set."""
+    export: Export | None = None
 
     @property
     def name(self) -> str:
@@ -36,7 +40,16 @@ class Retrained:
     @property
     def test_errors(self) -> list[float]:
         """Share of the test images misclassified, one per training that succeeded."""
-        return [float(repeat.metrics["test_error"]) for repeat in self.repeats if repeat.ok]
+        return _test_errors(self.repeats)
+
+    @property
+    def transfer_errors(self) -> list[float]:
+        """The same on the second data set."""
+        return _test_errors(self.transferred)
+
+
+def _test_errors(repeats: Sequence[Evaluation]) -> list[float]:
+    return [float(repeat.metrics["test_error"]) for repeat in repeats if repeat.ok]
 
 
 @dataclass(frozen=True)
@@ -100,13 +113,27 @@ def read(experiment: Experiment) -> Results:
         histories=histories_of(experiment),
         comparison=json.loads(experiment.folder.comparison.read_text()),
         finalists=[
-            Retrained(label, seed, finalist.rank, finalist.chosen, finalist.repeats)
+            finalist
             for label in experiment.labels
             for seed in experiment.seeds
-            for finalist in read_finalists(Search(experiment, label, seed))
-            if finalist.chosen is not None
+            for finalist in _retrained(Search(experiment, label, seed))
         ],
     )
+
+
+def _retrained(search: Search) -> Iterator[Retrained]:
+    transferred = {finalist.rank: finalist.repeats for finalist in read_finalists(search, transfer=True)}
+    for finalist in read_finalists(search):
+        if finalist.chosen is not None:
+            yield Retrained(
+                search.label,
+                search.seed,
+                finalist.rank,
+                finalist.chosen,
+                finalist.repeats,
+                transferred.get(finalist.rank, []),
+                read_export(search, finalist.rank),
+            )
 
 
 @dataclass(frozen=True)

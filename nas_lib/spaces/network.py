@@ -149,7 +149,7 @@ class MergeModule(nn.Module):
             for part in parts[1:]:
                 total = total + part
             return total
-        low, high = parts[0].amin(), parts[0].amax()
+        low, high = parts[0].amin((0, 1, 2, 3)), parts[0].amax((0, 1, 2, 3))
         mask = (parts[0] - low) / (high - low).clamp_min(torch.finfo(parts[0].dtype).tiny)
         total = torch.stack(parts[1:]).sum(0)
         return gates[-1] * total + total * mask

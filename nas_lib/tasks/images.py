@@ -44,6 +44,8 @@ class ImageTask(Settings, ABC):
 
     class_names: ClassVar[tuple[str, ...]] = ()
     """In the order of the labels; empty when the classes are just numbered."""
+    licence: ClassVar[str] = "not known"
+    """Of the data, as stated by its source."""
 
     @abstractmethod
     def read(self, part: Part) -> Split:
@@ -75,6 +77,18 @@ class ImageTask(Settings, ABC):
                 f"those of the training images are 0 to {official.labels.max()}"
             )
         return self._image_data(_take(official, np.union1d(train, validation)), test)
+
+    def facts(self) -> dict[str, object]:
+        """Sizes of the splits, shape and class names; reads and checks all of the data. Raises DataError."""
+        found, final = self.for_search(), self.for_finalists()
+        return {
+            "task": self.name,
+            "train": len(found.train),
+            "validation": len(found.held_out),
+            "test": len(final.held_out),
+            "shape": vars(found.shape),
+            "class_names": list(found.class_names),
+        }
 
     def _train_and_validation(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the training and of the validation images, limits applied."""
@@ -157,6 +171,8 @@ class Digits(ImageTask):
 
     name: Literal["digits"] = "digits"
 
+    licence = "CC BY 4.0 (UCI repository)"
+
     def read(self, part: Part) -> Split:
         """See `ImageTask.read`."""
         # The file scikit-learn ships, read without importing it: that would cost every worker over a second.
@@ -202,6 +218,7 @@ class MNIST(ImageTask):
     name: Literal["mnist"] = "mnist"
     folder: DataFolder = None
 
+    licence = "none stated by the mirrors"
     files: ClassVar[Mapping[str, Published]] = _idx_files(
         "mnist",
         # The original server is gone; these are its public mirrors.
@@ -225,6 +242,7 @@ class FashionMNIST(ImageTask):
     name: Literal["fashion-mnist"] = "fashion-mnist"
     folder: DataFolder = None
 
+    licence = "MIT"
     class_names = (
         "t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
     )  # fmt: skip
@@ -263,6 +281,7 @@ class CIFAR10(ImageTask):
     name: Literal["cifar-10"] = "cifar-10"
     folder: DataFolder = None
 
+    licence = "none; the authors ask to be cited"
     class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     archive: ClassVar[Published] = Published(
         "cifar-10/cifar-10-binary.tar.gz",
@@ -291,6 +310,7 @@ class CIFAR100(ImageTask):
     name: Literal["cifar-100"] = "cifar-100"
     folder: DataFolder = None
 
+    licence = "none; the authors ask to be cited"
     class_names = (
         "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle",
         "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle",
@@ -326,6 +346,8 @@ class ImageFile(ImageTask):
     """The file; relative to where the command runs."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-fA-F]{64}$")
     """Checksum the file must have, 64 hexadecimal digits."""
+
+    licence = "that of your images"
 
     @property
     def source(self) -> str:

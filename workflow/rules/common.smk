@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shlex
@@ -41,6 +42,8 @@ JOBS = range(EXPERIMENT.budget.jobs)
 RANKS = range(EXPERIMENT.finalists.count)
 SEARCH = FOLDER.search("{strategy}", "{seed}")
 SEARCHES = [FOLDER.search(label, seed) for seed in EXPERIMENT.seeds for label in EXPERIMENT.labels]
+MODELS = [search.export(rank) for search in SEARCHES for rank in RANKS]
+TRANSFERS = [search.transfer(rank) for search in SEARCHES for rank in RANKS if EXPERIMENT.transfer]
 CANDIDATES_OF_A_JOB = -(-EXPERIMENT.budget.proposals // EXPERIMENT.budget.jobs)
 OF_SEARCH = "--strategy {wildcards.strategy:q} --seed {wildcards.seed}"
 OF_JOB = "--threads {threads} --attempt {resources.attempt}"

@@ -33,3 +33,42 @@ rule retrain:
         epochs=EXPERIMENT.finalists.epochs,
     shell:
         step("retrain", OF_SEARCH, "--rank {wildcards.rank}", OF_JOB)
+
+
+rule export:
+    input:
+        SEARCH.finalist("{rank}"),
+        ancient(rules.data.output),
+    output:
+        SEARCH.export("{rank}"),
+    log:
+        LOGS / "{strategy}/seed-{seed}/export-{rank}.log",
+    conda:
+        ENVIRONMENT
+    threads: EXPERIMENT.resources.threads
+    shell:
+        step("export", OF_SEARCH, "--rank {wildcards.rank}", "--threads {threads}")
+
+
+if EXPERIMENT.transfer:
+
+    rule transfer:
+        input:
+            SEARCH.finalists,
+            ancient(rules.data.output),
+        output:
+            SEARCH.transfer("{rank}"),
+        log:
+            LOGS / "{strategy}/seed-{seed}/transfer-{rank}.log",
+        benchmark:
+            FOLDER.path / "benchmarks/{strategy}/seed-{seed}/transfer-{rank}.tsv"
+        retries: ATTEMPTS * EXPERIMENT.transfer.repeats
+        conda:
+            ENVIRONMENT
+        threads: EXPERIMENT.resources.threads
+        resources:
+            attempt=lambda wildcards, attempt: attempt,
+        params:
+            transfer=json.loads(EXPERIMENT.transfer.model_dump_json()),
+        shell:
+            step("transfer", OF_SEARCH, "--rank {wildcards.rank}", OF_JOB)

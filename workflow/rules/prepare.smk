@@ -5,6 +5,8 @@ rule data:
         LOGS / "data.log",
     conda:
         ENVIRONMENT
+    params:
+        transfer=EXPERIMENT.transfer and EXPERIMENT.transfer.task.source,
     shell:
         step("data", "--done {output:q}")
 

@@ -42,6 +42,8 @@ rule report:
     input:
         FOLDER.comparison,
         [search.finalist(rank) for search in SEARCHES for rank in RANKS],
+        MODELS,
+        TRANSFERS,
         rules.data.output,
     output:
         report(FOLDER.report, caption="../report/page.rst", category="Report"),

@@ -1,0 +1,103 @@
+"""Finalists leave the platform: files that other programs load, checked, with a card that says what they are."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from nas_lib.layout import write_json, write_text
+from nas_lib.records import Evaluation, Export, Finalist
+from nas_lib.search import Search
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas_lib.evaluation.classifier import Classifier
+    from nas_lib.tasks.data import Shape
+
+IMAGES = 256
+"""Validation images on which an exported file is compared with PyTorch."""
+EXAMPLES = 4
+"""Of these, how many are kept with their logits, for whoever deploys a file."""
+
+
+def export_finalist(search: Search, rank: int) -> None:
+    """Export the finalist of a rank as `model.pt2` and `model.onnx`, with a model card and examples.
+
+    Whatever stands in the way is recorded in `export.json`, with its reason.
+
+    Raises:
+        FileNotFoundError: the finalist has not been retrained yet.
+        DataError: the validation images cannot be read.
+    """
+    folder = search.folder
+    finalist = Finalist.model_validate_json(folder.finalist(rank).read_text())
+    for path in folder.model(rank).glob("*"):
+        if path != folder.weights(rank):
+            path.unlink()
+    write_json(folder.export(rank), _export(search, finalist).model_dump(mode="json"))
+
+
+def _export(search: Search, finalist: Finalist) -> Export:
+    rank, repeat = finalist.rank, finalist.exported
+    if finalist.chosen is None:
+        return Export(rank=rank, status="absent", reason="the front has fewer members than finalists were asked for")
+    if repeat is None:
+        return Export(rank=rank, status="failed", reason="none of its trainings succeeded")
+
+    import torch
+
+    from nas_lib.evaluation import exporting, training
+    from nas_lib.evaluation.classifier import WeightsError
+    from nas_lib.report import card
+
+    experiment, folder = search.experiment, search.folder.model(rank)
+    training.prepare_device("cpu", experiment.resources.threads)
+    data = experiment.task.for_search()
+    images = torch.from_numpy(data.held_out.images[:IMAGES]).float() / 255
+    try:
+        classifier = _classifier(search, repeat, rank, data.shape)
+    except WeightsError as error:
+        return Export(rank=rank, status="failed", reason=str(error))
+    files = exporting.export(classifier, images, folder)
+    reasons = [f"{name}: {file.reason}" for name, file in files.items() if file.status == "failed"]
+    result = Export(rank=rank, status="failed" if reasons else "ok", reason="; ".join(reasons), files=files)
+    _write_examples(search, rank, classifier, images[:EXAMPLES])
+    content = card.content(
+        search,
+        finalist,
+        result,
+        data.class_names,
+        tolerance=(exporting.ABSOLUTE_TOLERANCE, exporting.RELATIVE_TOLERANCE),
+        depends_on_batch=exporting.depends_on_batch(classifier, images),
+    )
+    write_json(folder / "card.json", content)
+    write_text(folder / "card.md", card.markdown(content))
+    return result
+
+
+def _classifier(search: Search, repeat: Evaluation, rank: int, shape: Shape) -> Classifier:
+    from nas_lib.evaluation.candidate import identity
+    from nas_lib.evaluation.classifier import load_classifier
+
+    network = search.experiment.space.build(repeat.proposal.genotype, shape)
+    return load_classifier(search.folder.weights(rank), network, identity(repeat.proposal))
+
+
+def _write_examples(search: Search, rank: int, classifier: Classifier, images: Tensor) -> None:
+    """A few validation images with their logits, as arrays `images` and `logits`."""
+    import numpy as np
+    import torch
+
+    with torch.no_grad():
+        logits = classifier(images)
+    path = search.folder.model(rank) / "examples.npz"
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    np.savez(partial, images=images.numpy(), logits=logits.numpy())
+    partial.replace(path)
+
+
+def read_export(search: Search, rank: int) -> Export | None:
+    """What became of the export of a finalist; None while it has not been tried."""
+    path = search.folder.export(rank)
+    return Export.model_validate_json(path.read_text()) if path.exists() else None

@@ -1,0 +1,165 @@
+"""The card of a model: what it is, what it was made from, how good it is, and what it is not for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from nas_lib import pareto
+from nas_lib.records import Export, Finalist
+from nas_lib.report import provenance
+from nas_lib.search import Search
+
+
+def content(
+    search: Search,
+    finalist: Finalist,
+    export: Export,
+    class_names: Sequence[str],
+    *,
+    tolerance: tuple[float, float],
+    depends_on_batch: bool,
+) -> dict[str, Any]:
+    """The card as plain data: section -> name -> value.
+
+    Raises:
+        ValueError: the finalist has no training that succeeded.
+    """
+    experiment, chosen, exported = search.experiment, finalist.chosen, finalist.exported
+    if chosen is None or exported is None:
+        raise ValueError(f"finalist {finalist.rank} has no network")
+    facts = json.loads(experiment.folder.data.read_text())
+    shape = facts["shape"]
+    space, genotype = experiment.space, exported.proposal.genotype
+    trained = [repeat for repeat in finalist.repeats if repeat.ok]
+    test = pareto.mean_interval([float(repeat.metrics["test_error"]) for repeat in trained])
+    absolute, relative = tolerance
+    return {
+        "model": search.model_name(finalist.rank),
+        "architecture": {
+            "space": space.name,
+            "description": space.describe(genotype),
+            "hash": exported.proposal.hash,
+            **{name: exported.metrics[name] for name in ("parameters", "flops", "activation_memory")},
+            "genotype": genotype,
+        },
+        "data": {
+            "task": experiment.task.name,
+            "licence": experiment.task.licence,
+            "training_images": facts["train"],
+            "validation_images": facts["validation"],
+            "test_images": facts["test"],
+            "classes": list(class_names),
+        },
+        "input": {
+            "images": f"float32 (n, {shape['channels']}, {shape['height']}, {shape['width']}), any n of at least 1",
+            "pixels": "from 0 to 1; their normalisation is part of the model",
+        },
+        "output": {"logits": f"float32 (n, {shape['classes']}), in the order of the classes"},
+        "validation": {
+            **chosen.objectives,
+            "note": (
+                f"by a network of this architecture after {chosen.proposal.epochs} epochs, in the search that chose "
+                "it; optimistic for that reason"
+            ),
+        },
+        "test": {
+            "error_mean": test.mean,
+            **({"error_interval_95": [max(0.0, test.low), min(1.0, test.high)]} if test.count > 1 else {}),
+            "trainings": test.count,
+            "failed_trainings": len(finalist.repeats) - test.count,
+            "exported_training": exported.proposal.slot,
+            "error_of_the_exported_training": exported.metrics["test_error"],
+            "note": (
+                "share of test images misclassified; interval: Student's t over trainings from different random "
+                "weights. Exported is the first training that succeeded, whatever its test error"
+            ),
+        },
+        "training": {
+            "images": "training and validation images together",
+            "epochs": exported.proposal.epochs,
+            **experiment.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+        },
+        "cost": {
+            "seconds": exported.cost.seconds,
+            "seconds_of_all_trainings": pareto.seconds_of(finalist.repeats),
+            "epochs_of_all_trainings": sum(repeat.cost.epochs for repeat in finalist.repeats),
+            "device": str(exported.wall_clock.get("device", "not known")),
+        },
+        "use": {
+            "intended": (
+                f"To classify images like those of {experiment.task.name}, and to compare architectures; nothing "
+                "beyond the test images says how it does on others."
+            ),
+            "limits": (
+                f"It always names one of its {shape['classes']} classes, its logits are no calibrated probabilities, "
+                "and bias in the data was not examined: do not rely on it where a wrong answer does harm."
+            ),
+            **(
+                {
+                    "batches": "The logits of an image depend on the other images of its batch: give it one image at "
+                    "a time for answers that repeat. Its test error was measured on batches."
+                }
+                if depends_on_batch
+                else {}
+            ),
+        },
+        "export": {
+            "checked": (
+                "each file was loaded again and its logits compared with PyTorch's on validation images, in batches "
+                f"of several sizes; a difference up to {absolute:g} + {relative:g} |logit| is accepted"
+            ),
+            **{
+                name: file.model_dump(mode="json", exclude_defaults=True) | {"status": file.status}
+                for name, file in export.files.items()
+            },
+        },
+        "provenance": {
+            "experiment": experiment.experiment,
+            "strategy": search.label,
+            "seed": search.seed,
+            "finalist": finalist.rank,
+            "round": chosen.proposal.round,
+            "slot": chosen.proposal.slot,
+            "trained": f"{datetime.fromtimestamp(exported.cost.finished, UTC):%Y-%m-%d %H:%M} UTC",
+            "commit": provenance.commit(),
+        },
+        "versions": provenance.versions(),
+    }
+
+
+def markdown(card: Mapping[str, Any]) -> str:
+    """The same for people."""
+    lines = [f"# {card['model']}"]
+    for section, entries in card.items():
+        if section != "model":
+            lines += ["", f"## {_words(section)}", ""]
+            lines += [
+                f"- **{name if section == 'versions' else _words(name)}**: {_text(value)}"
+                for name, value in entries.items()
+                if name != "genotype"  # the description says it in one line
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _words(name: str) -> str:
+    if "." in name:
+        return f"`{name}`"
+    words = name.replace("_", " ").replace("flops", "FLOPs")
+    return words if words[0].isupper() else words[0].upper() + words[1:]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool | None):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(_text(entry) for entry in value)
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name.replace('_', ' ')} {_text(entry)}" for name, entry in value.items())
+    return str(value)
