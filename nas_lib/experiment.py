@@ -36,6 +36,9 @@ class Budget(Settings):
     """Rounds of propose and evaluate."""
     proposals: StrictInt = Field(default=4, ge=1)
     """Candidates per round."""
+    draws: StrictInt = Field(default=1, ge=1)
+    """Candidates drawn from each generator that a strategy proposes, which is then asked for proposals / draws
+    generators a round. Shows how much the networks of one generator differ."""
     jobs: StrictInt = Field(default=2, ge=1)
     """Jobs that share the candidates of a round: as many as there are workers."""
     lag: StrictInt = Field(default=1, ge=1)
@@ -53,6 +56,12 @@ class Budget(Settings):
     def _jobs_within_proposals(self) -> Self:
         if self.jobs > self.proposals:
             raise ValueError(f"jobs is {self.jobs}, allowed is at most proposals, which is {self.proposals}")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_generators(self) -> Self:
+        if self.proposals % self.draws:
+            raise ValueError(f"proposals is {self.proposals}, allowed is a multiple of draws, which is {self.draws}")
         return self
 
     @model_validator(mode="after")
@@ -74,10 +83,20 @@ class Finalists(Settings):
 
     count: StrictInt = Field(default=3, ge=0)
     """How many per search; fewer when the front is smaller. 0: none."""
+    draws: StrictInt = Field(default=1, ge=1)
+    """Networks of each finalist: the one that the search chose, and fresh draws of the same generator."""
     repeats: StrictInt = Field(default=2, ge=1)
-    """Trainings of each finalist, with different seeds."""
+    """Trainings of each network, with different seeds."""
     epochs: StrictInt = Field(default=20, ge=1)
     """Epochs of each training, on the training and validation images together."""
+    training: Training | None = None
+    """How finalists are trained, a whole section of its own: keys that are not given have their usual defaults.
+    Default: as the candidates."""
+
+    @property
+    def trainings(self) -> int:
+        """Trainings of each finalist."""
+        return self.draws * self.repeats
 
 
 class Tracking(Settings):
@@ -136,7 +155,7 @@ class Experiment(Settings):
     budget: Budget = Budget()
     """How much each search may spend."""
     training: Training = Training()
-    """How candidates and finalists are trained."""
+    """How candidates are trained, and finalists unless they have a section of their own."""
     latency: Latency = Latency()
     """How latency is measured."""
     seeds: tuple[StrictInt, ...] = Field(default=(1,), min_length=1)
@@ -349,8 +368,19 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
             f"finalists.count: found {sections['finalists'].count}, allowed is at most the {evaluations} candidates "
             "of the budget (rounds x proposals)"
         )
+    for section in ("budget", "finalists"):
+        if known("space", section) and sections[section].draws > 1 and "redraw" not in sections["space"].operators():
+            yield (
+                f"{section}.draws: found {sections[section].draws}, allowed is 1 for the space "
+                f"{sections['space'].name!r}, which does not offer the operator redraw"
+            )
     for index, strategy in enumerate(sections.get("strategies", ())):
         where = f"strategies.{index} ({strategy.name})"
+        if known("budget") and sections["budget"].draws > 1 and strategy.keeps_weights:
+            yield (
+                f"budget.draws: found {sections['budget'].draws}, allowed is 1 with {where}, "
+                "which continues the trainings of single networks"
+            )
         if known("space"):
             space = sections["space"]
             missing = sorted(strategy.needs - space.operators())
@@ -474,13 +504,20 @@ def settings_of(experiment: Experiment, label: str) -> dict[str, object]:
         "space": content["space"],
         f"strategies ({label})": json.loads(experiment.strategy(label).model_dump_json()),
         "objectives": names,
-        "training": {key: value for key, value in content["training"].items() if key != "checkpoint_seconds"},
+        "training": _deciding(content["training"]),
+        "finalists.training": _deciding(content["finalists"]["training"] or {}),
         "resources.threads": content["resources"]["threads"],
     }
-    settings |= {f"budget.{key}": content["budget"][key] for key in ("proposals", "lag", "epochs", "time_limit")}
+    keys = ("proposals", "draws", "lag", "epochs", "time_limit")
+    settings |= {f"budget.{key}": content["budget"][key] for key in keys}
     if "latency" in names:
         settings["latency"] = content["latency"]
     return settings
+
+
+def _deciding(training: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a training that decide its result."""
+    return {key: value for key, value in training.items() if key != "checkpoint_seconds"}
 
 
 def refuse_other_settings(experiment: Experiment, source: str) -> None:

@@ -57,6 +57,10 @@ class SearchFolder:
         """A retrained and tested finalist."""
         return self.path / "finalists" / str(rank) / "result.json"
 
+    def retraining(self, rank: int, draw: int, repeat: int) -> Path:
+        """Working folder of one training of a finalist; draw 0 is the network that the search chose."""
+        return self.finalist(rank).parent / f"{f'draw-{draw}-' if draw > 0 else ''}repeat-{repeat}"
+
 
 @dataclass(frozen=True)
 class ExperimentFolder:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -137,8 +138,8 @@ def _look(search: Search, known: Known) -> None:
 def _retrainings(search: Search, known: Known) -> list[Path]:
     """Working folders of the finalists' trainings that are not known to be finished."""
     settings = search.experiment.finalists
-    folders = [search.folder.finalist(rank).parent for rank in range(known.finalists or 0)]
-    works = [folder / f"repeat-{repeat}" for folder in folders for repeat in range(settings.repeats)]
+    addresses = product(range(known.finalists or 0), range(settings.draws), range(settings.repeats))
+    works = [search.folder.retraining(*address) for address in addresses]
     return [work for work in works if work not in known.retrained]
 
 
@@ -149,7 +150,7 @@ def _progress(
     budget, finalists = experiment.budget, experiment.finalists
     unfinished = {round for round, _ in known.waiting}
     total = sum(known.rounds) + (budget.rounds - len(known.rounds)) * budget.proposals
-    retrainings = (finalists.count if known.finalists is None else known.finalists) * finalists.repeats
+    retrainings = (finalists.count if known.finalists is None else known.finalists) * finalists.trainings
     points = pareto.objective_matrix(known.front, experiment.objective_names)
     name = f"{search.label}-{search.seed}"
     candidates = [

@@ -14,9 +14,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from functools import partial as partial_of
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from nas_lib.layout import SearchFolder, write_json, write_records, write_text
 from nas_lib.randomness import generator, seed_of
 from nas_lib.records import Candidate, Cost, Evaluation, Finalist, History, Proposal
 from nas_lib.spaces import Space
-from nas_lib.strategies.request import Request
+from nas_lib.strategies.request import Request, Suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,11 +77,11 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
         history=history,
         pending=pending,
         round=round,
-        count=experiment.budget.proposals,
+        count=experiment.budget.proposals // experiment.budget.draws,
         epochs=experiment.budget.epochs,
         rng=partial_of(generator, search.seed),
     )
-    suggestions = experiment.strategy(search.label).propose(request)[: request.count]
+    suggestions = _expanded(search, round, experiment.strategy(search.label).propose(request)[: request.count])
     earlier: dict[tuple[str, int], list[Proposal]] = defaultdict(list)
     originals = {}
     for known in [*(evaluation.proposal for evaluation in history), *pending]:
@@ -107,6 +108,18 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
                 proposal = proposal.model_copy(update={"duplicate_of": original.candidate})
         proposals.append(proposal)
     return proposals
+
+
+def _expanded(search: Search, round: int, suggestions: Sequence[Suggestion]) -> list[Suggestion]:
+    """Every suggestion, followed by the further draws of its generator that the budget asks for."""
+    space, draws = search.experiment.space, search.experiment.budget.draws
+    expanded = []
+    for suggestion in suggestions:
+        expanded.append(suggestion)
+        for _ in range(1, draws):
+            rng = generator(search.seed, "redraw", round, len(expanded))
+            expanded.append(replace(suggestion, genotype=space.redraw(suggestion.genotype, rng)))
+    return expanded
 
 
 def _same(space: Space, proposal: Proposal, others: Iterable[Proposal]) -> Proposal | None:
@@ -156,11 +169,12 @@ def lazy_bench(experiment: Experiment, *, finalists: bool = False) -> Iterator[G
             name = stack.enter_context(claimed(resources.devices))
             device = training.prepare_device(name, resources.threads)
             data = experiment.task.for_finalists() if finalists else experiment.task.for_search()
+            own = experiment.finalists.training if finalists else None
             return Bench(
                 space=experiment.space,
                 data=training.to_device(data, device),
                 shape=data.shape,
-                training=experiment.training,
+                training=own or experiment.training,
                 latency=experiment.latency,
                 objectives=experiment.objective_names,
                 schedule_epochs=experiment.finalists.epochs if finalists else experiment.budget.epochs,
@@ -392,7 +406,10 @@ def _evaluations_in(path: Path) -> History:
 
 
 def retrain_finalist(search: Search, rank: int, bench: GetBench, attempt: int = 1) -> None:
-    """Retrain the finalist of a rank from scratch, `repeats` times, and test it."""
+    """Retrain the finalist of a rank from scratch and test it: `draws` networks, each `repeats` times.
+
+    Draw 0 is the network that the search chose; the others are fresh draws of its generator.
+    """
     settings = search.experiment.finalists
     selection = _evaluations_in(search.folder.finalists)
     target = search.folder.finalist(rank)
@@ -401,30 +418,38 @@ def retrain_finalist(search: Search, rank: int, bench: GetBench, attempt: int = 
         return
     chosen = selection[rank]
 
-    def run(proposal: Proposal) -> Evaluation:
-        from nas_lib.evaluation import candidate
-
-        work = target.parent / f"repeat-{proposal.slot}"
-        return candidate.retrain(
-            bench(),
-            proposal,
-            seed=seed_of(search.seed, "retrain", chosen.proposal.hash, proposal.slot),
-            checkpoint=checkpoint_of(work),
-            on_epoch=lambda progress: report_epoch(work, proposal, progress),
-        )
-
     repeats = []
-    for repeat in range(settings.repeats):
+    for draw, repeat in product(range(settings.draws), range(settings.repeats)):
+        genotype, space = chosen.proposal.genotype, search.experiment.space
+        if draw > 0:
+            genotype = space.redraw(genotype, generator(search.seed, "finalist draw", chosen.proposal.hash, draw))
         proposal = Proposal(
             round=chosen.proposal.round,
             slot=repeat,
-            genotype=chosen.proposal.genotype,
-            hash=chosen.proposal.hash,
+            genotype=genotype,
+            hash=space.hash(genotype) if draw > 0 else chosen.proposal.hash,
             epochs=settings.epochs,
             origin="retrain",
         )
-        repeats.append(once(target.parent / f"repeat-{repeat}", proposal, run, attempt))
+        work = search.folder.retraining(rank, draw, repeat)
+        # Networks of one generator may be equal: seeds are addressed by the finalist and the draw.
+        further = [draw] if draw > 0 else []
+        seed = seed_of(search.seed, "retrain", chosen.proposal.hash, repeat, *further)
+        run = partial_of(_retrain, bench, work, seed)
+        repeats.append(once(work, proposal, run, attempt))
     write_records(target, [Finalist(rank=rank, chosen=chosen, repeats=repeats)])
+
+
+def _retrain(bench: GetBench, work: Path, seed: int, proposal: Proposal) -> Evaluation:
+    from nas_lib.evaluation import candidate
+
+    return candidate.retrain(
+        bench(),
+        proposal,
+        seed=seed,
+        checkpoint=checkpoint_of(work),
+        on_epoch=lambda progress: report_epoch(work, proposal, progress),
+    )
 
 
 def read_finalists(search: Search) -> list[Finalist]:

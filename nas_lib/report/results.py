@@ -14,7 +14,7 @@ import numpy as np
 from nas_lib import pareto
 from nas_lib.comparison import histories_of
 from nas_lib.experiment import Experiment
-from nas_lib.records import Evaluation, History
+from nas_lib.records import Evaluation, History, networks_of, error_sample
 from nas_lib.search import Search, read_finalists
 
 
@@ -35,8 +35,13 @@ class Retrained:
 
     @property
     def test_errors(self) -> list[float]:
-        """Share of the test images misclassified, one per training that succeeded."""
-        return [float(repeat.metrics["test_error"]) for repeat in self.repeats if repeat.ok]
+        """Share of the test images misclassified, one per network, or per training where there is one network only."""
+        return error_sample(self.repeats)
+
+    @property
+    def networks(self) -> int:
+        """How many networks of its generator were trained."""
+        return len(networks_of(self.repeats))
 
 
 @dataclass(frozen=True)
