@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from nas_lib.experiment import ConfigurationError, Experiment, load, load_merged, parse, schema, settings_of
 from nas_lib.spaces.generator import GeneratorSpace
 from nas_lib.strategies.random_search import RandomSearch
+from nas_lib.tasks.data import Shape
 
 ROOT = Path(__file__).parent.parent
 INFINITY = float("inf")
@@ -33,8 +35,42 @@ def test_every_configuration_that_ships_is_valid(path: Path) -> None:
     assert load(path).experiment == path.stem
 
 
-def test_a_stored_experiment_reads_back_equal() -> None:
-    experiment = parse(MINIMAL, "my.yaml")
+@pytest.mark.parametrize(
+    ("name", "searched"),
+    [("nago-cifar-10", 8), ("nago-cifar-100", 8), ("hnag-rs", 8), ("nago-15", 15), ("nago-14", 14), ("rnag", 3)],
+)
+def test_the_published_spaces_have_the_published_number_of_dimensions(name: str, searched: int) -> None:
+    assert len(load(ROOT / "config" / f"{name}.yaml").space.dimensions()) == searched
+
+
+def test_randwires_default_is_one_generator_of_three_times_32_operations() -> None:
+    experiment = load(ROOT / "config" / "rnag-d.yaml")
+    assert experiment.space.dimensions() == []
+    plan = experiment.space.plan(experiment.space.sample(np.random.default_rng(0)), Shape(3, 32, 32, 10))
+    assert plan.operations() == 96
+    assert 0.9 < plan.parameters() / 4.0e6 <= 1
+
+
+@pytest.mark.parametrize("name", ["nago-cifar-10", "nago-cifar-100"])
+def test_the_published_protocol_is_that_of_the_paper(name: str) -> None:
+    experiment = load(ROOT / "config" / f"{name}.yaml")
+    final = experiment.finalists.training
+    assert (experiment.budget.epochs, experiment.budget.proposals) == (60, 8)
+    assert experiment.objective_names == ["error", "activation_memory"]
+    assert (experiment.finalists.epochs, experiment.finalists.draws) == (600, 8)
+    assert final is not None
+    assert (final.batch_size, final.learning_rate, final.cutout) == (96, 0.025, 16)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"name": "generator"},
+        {"name": "generator", "merge": {"sum": 1, "concat": [0, 1]}, "channel_ratios": [1, [1.5, 2.5], 4]},
+    ],
+)
+def test_a_stored_experiment_reads_back_equal(space: dict[str, object]) -> None:
+    experiment = parse({**MINIMAL, "space": space, "finalists": {"training": {}}}, "my.yaml")
     assert parse(json.loads(experiment.model_dump_json()), "experiment.json") == experiment
 
 

@@ -123,7 +123,7 @@ def test_weights_and_ratios_that_are_scaled_alike_are_one_point(seed: int, facto
 @settings(max_examples=100, deadline=None)
 def test_every_stage_has_nodes_whatever_the_ratios(nodes: int, seed: int) -> None:
     ratios = np.exp(np.random.default_rng(seed).normal(0, 3, 3))
-    found = architecture.stages(nodes, ratios)
+    found = architecture.stages(nodes, ratios.tolist())
     assert list(found) == sorted(found)
     assert (len(found), set(found)) == (nodes, {0, 1, 2})
 

@@ -15,7 +15,7 @@ import pytest
 from nas_lib import search as loop
 from nas_lib.experiment import ATTEMPTS, ConfigurationError, Experiment, parse, refuse_other_settings
 from nas_lib.layout import SearchFolder, write_json, write_text
-from nas_lib.records import Evaluation, History, Proposal, networks_of, error_sample, without_wall_clock
+from nas_lib.records import Evaluation, History, Proposal, error_sample, networks_of, without_wall_clock
 from nas_lib.search import Search
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Request, Suggestion

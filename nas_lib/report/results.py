@@ -14,7 +14,7 @@ import numpy as np
 from nas_lib import pareto
 from nas_lib.comparison import histories_of
 from nas_lib.experiment import Experiment
-from nas_lib.records import Evaluation, History, networks_of, error_sample
+from nas_lib.records import Evaluation, History, error_sample, networks_of
 from nas_lib.search import Search, read_finalists
 
 
