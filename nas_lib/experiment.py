@@ -37,6 +37,9 @@ class Budget(Settings):
     """Rounds of propose and evaluate."""
     proposals: StrictInt = Field(default=4, ge=1)
     """Candidates per round."""
+    draws: StrictInt = Field(default=1, ge=1)
+    """Candidates drawn from each generator that a strategy proposes, which is then asked for proposals / draws
+    generators a round. Shows how much the networks of one generator differ."""
     jobs: StrictInt = Field(default=2, ge=1)
     """Jobs that share the candidates of a round: as many as there are workers."""
     lag: StrictInt = Field(default=1, ge=1)
@@ -60,6 +63,12 @@ class Budget(Settings):
         return self
 
     @model_validator(mode="after")
+    def _whole_generators(self) -> Self:
+        if self.proposals % self.draws:
+            raise ValueError(f"proposals is {self.proposals}, allowed is a multiple of draws, which is {self.draws}")
+        return self
+
+    @model_validator(mode="after")
     def _lag_within_rounds(self) -> Self:
         most = max(1, self.rounds - 1)
         if self.lag > most:
@@ -75,7 +84,7 @@ class Budget(Settings):
     @property
     def plan(self) -> Plan:
         """What strategies know of it."""
-        return Plan(rounds=self.rounds, proposals=self.proposals, lag=self.lag, epochs=self.epochs)
+        return Plan(self.rounds, proposals=self.proposals // self.draws, lag=self.lag, epochs=self.epochs)
 
 
 class Finalists(Settings):
@@ -83,10 +92,20 @@ class Finalists(Settings):
 
     count: StrictInt = Field(default=3, ge=0)
     """How many per search; fewer when the front is smaller. 0: none."""
+    draws: StrictInt = Field(default=1, ge=1)
+    """Networks of each finalist: the one that the search chose, and fresh draws of the same generator."""
     repeats: StrictInt = Field(default=2, ge=1)
-    """Trainings of each finalist, with different seeds."""
+    """Trainings of each network, with different seeds."""
     epochs: StrictInt = Field(default=20, ge=1)
     """Epochs of each training, on the training and validation images together."""
+    training: Training | None = None
+    """How finalists are trained, a whole section of its own: keys that are not given have their usual defaults.
+    Default: as the candidates."""
+
+    @property
+    def trainings(self) -> int:
+        """Trainings of each finalist."""
+        return self.draws * self.repeats
 
 
 class Transfer(Settings):
@@ -99,7 +118,7 @@ class Transfer(Settings):
     epochs: StrictInt = Field(default=20, ge=1)
     """Epochs of each training, on the training and validation images together."""
     training: Training | None = None
-    """How they are trained. Default: as in the search."""
+    """How they are trained. Default: as on the first data set."""
 
 
 class Tracking(Settings):
@@ -161,7 +180,7 @@ class Experiment(Settings):
     budget: Budget = Budget()
     """How much each search may spend."""
     training: Training = Training()
-    """How candidates and finalists are trained."""
+    """How candidates are trained, and finalists unless they have a section of their own."""
     latency: Latency = Latency()
     """How latency is measured."""
     seeds: tuple[StrictInt, ...] = Field(default=(1,), min_length=1)
@@ -267,11 +286,11 @@ class Experiment(Settings):
         """
         if self.transfer is None:
             raise ConfigurationError("transfer: missing; name a second data set to carry finalists to")
-        settings = {"repeats": self.transfer.repeats, "epochs": self.transfer.epochs}
+        settings = {"draws": 1, "repeats": self.transfer.repeats, "epochs": self.transfer.epochs, "training": None}
         return self.model_copy(
             update={
                 "task": self.transfer.task,
-                "training": self.transfer.training or self.training,
+                "training": self.transfer.training or self.finalists.training or self.training,
                 "finalists": self.finalists.model_copy(update=settings),
             }
         )
@@ -412,8 +431,19 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
         yield f"transfer.task: found {transfer.task.source!r}, the data of the search; allowed is other data"
     if transfer and known("finalists") and not sections["finalists"].count:
         yield "transfer: finalists.count is 0, so there is nothing to carry; allowed is 1 or more"
+    for section in ("budget", "finalists"):
+        if known("space", section) and sections[section].draws > 1 and "redraw" not in sections["space"].operators():
+            yield (
+                f"{section}.draws: found {sections[section].draws}, allowed is 1 for the space "
+                f"{sections['space'].name!r}, which does not offer the operator redraw"
+            )
     for index, strategy in enumerate(sections.get("strategies", ())):
         where = f"strategies.{index} ({strategy.name})"
+        if known("budget") and sections["budget"].draws > 1 and strategy.keeps_weights:
+            yield (
+                f"budget.draws: found {sections['budget'].draws}, allowed is 1 with {where}, "
+                "which continues the trainings of single networks"
+            )
         if known("space"):
             space = sections["space"]
             missing = sorted(strategy.needs - space.operators())
@@ -540,14 +570,20 @@ def settings_of(experiment: Experiment, label: str) -> dict[str, object]:
         f"strategies ({label})": json.loads(experiment.strategy(label).model_dump_json()),
         "objectives": names,
         "constraints": experiment.limits,
-        "training": {key: value for key, value in content["training"].items() if key != "checkpoint_seconds"},
+        "training": _deciding(content["training"]),
+        "finalists.training": _deciding(content["finalists"]["training"] or {}),
         "resources.threads": content["resources"]["threads"],
     }
-    decisive = ("proposals", "lag", "epochs", "total_epochs", "time_limit")
+    decisive = ("proposals", "draws", "lag", "epochs", "total_epochs", "time_limit")
     settings |= {f"budget.{key}": content["budget"][key] for key in decisive}
     if "latency" in {*names, *experiment.limits}:
         settings["latency"] = content["latency"]
     return settings
+
+
+def _deciding(training: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a training that decide its result."""
+    return {key: value for key, value in training.items() if key != "checkpoint_seconds"}
 
 
 def refuse_other_settings(experiment: Experiment, source: str) -> None:

@@ -61,9 +61,10 @@ class SearchFolder:
         """A finalist trained from scratch and tested on the second task."""
         return self.path / "finalists" / str(rank) / "transfer.json"
 
-    def retraining(self, rank: int, repeat: int, *, transfer: bool = False) -> Path:
-        """Working folder of one training of a finalist."""
-        return self.finalist(rank).parent / ("transfer" if transfer else "") / f"repeat-{repeat}"
+    def retraining(self, rank: int, draw: int, repeat: int, *, transfer: bool = False) -> Path:
+        """Working folder of one training of a finalist; draw 0 is the network that the search chose."""
+        network = f"draw-{draw}-" if draw > 0 else ""
+        return self.finalist(rank).parent / ("transfer" if transfer else "") / f"{network}repeat-{repeat}"
 
     def model(self, rank: int) -> Path:
         """Folder of all that is needed to use a finalist elsewhere."""

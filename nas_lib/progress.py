@@ -11,12 +11,13 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import psutil
 
 from nas_lib import pareto
-from nas_lib.experiment import Experiment, Finalists, Transfer
+from nas_lib.experiment import Experiment, Finalists
 from nas_lib.records import Candidate, History, Proposal
 from nas_lib.search import Search, finished, read_proposals, searches_of
 
@@ -143,17 +144,16 @@ def _look(search: Search, known: Known) -> None:
 def _retrainings(search: Search, known: Known) -> dict[Path, int]:
     """Working folders of the finalists' trainings that are not known to be finished, with their epochs."""
     works = {
-        search.folder.retraining(rank, repeat, transfer=plan is search.experiment.transfer): plan.epochs
-        for plan in _plans(search.experiment)
-        for rank in range(known.finalists or 0)
-        for repeat in range(plan.repeats)
+        search.folder.retraining(rank, draw, repeat, transfer=bool(transfer)): plan.epochs
+        for transfer, plan in enumerate(_plans(search.experiment))
+        for rank, draw, repeat in product(range(known.finalists or 0), range(plan.draws), range(plan.repeats))
     }
     return {work: epochs for work, epochs in works.items() if work not in known.retrained}
 
 
-def _plans(experiment: Experiment) -> list[Finalists | Transfer]:
-    """What each finalist is trained for."""
-    return [experiment.finalists, *([experiment.transfer] if experiment.transfer else [])]
+def _plans(experiment: Experiment) -> list[Finalists]:
+    """What each finalist is trained for: on the data of the search, and on the second data set if there is one."""
+    return [experiment.finalists, *([experiment.carried.finalists] if experiment.transfer else [])]
 
 
 def _progress(
@@ -167,7 +167,7 @@ def _progress(
     unfinished_retrainings = _retrainings(search, known)
     epochs_left = sum(unfinished_retrainings.values())
     if known.finalists is None:
-        epochs_left = sum(ranks * plan.repeats * plan.epochs for plan in _plans(experiment))
+        epochs_left = sum(ranks * plan.trainings * plan.epochs for plan in _plans(experiment))
     points = pareto.objective_matrix(known.front, experiment.objective_names)
     name = f"{search.label}-{search.seed}"
     candidates = [
@@ -201,7 +201,7 @@ def _progress(
         front=len(known.front),
         hypervolume=pareto.hypervolume(points, scale) if scale else None,
         retrained=len(known.retrained),
-        retrainings=ranks * sum(plan.repeats for plan in _plans(experiment)),
+        retrainings=ranks * sum(plan.trainings for plan in _plans(experiment)),
         trainings=(*candidates, *retraining),
         work_left=candidates_left * per_candidate + epochs_left * per_epoch if seconds else None,
         recent=tuple(known.recent),

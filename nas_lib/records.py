@@ -3,6 +3,9 @@
 Everything here is JSON-able and knows nothing of spaces, strategies or training.
 """
 
+from collections.abc import Sequence
+from itertools import groupby
+from statistics import fmean
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -121,12 +124,30 @@ class Finalist(Record):
     chosen: Evaluation | None
     """What the search knew of it; None where the front had fewer members than finalists were asked for."""
     repeats: list[Evaluation] = Field(default_factory=list)
-    """One per training. `metrics["test_error"]` and `metrics["test_loss"]` are of the test split."""
+    """One per training, network by network; those of one network have the same genotype, and the first network is the
+    chosen one. `metrics["test_error"]` and `metrics["test_loss"]` are of the test split."""
 
     @property
     def exported(self) -> Evaluation | None:
-        """The training whose weights are kept and exported: the first that succeeded, whatever its test error."""
-        return next((repeat for repeat in self.repeats if repeat.ok), None)
+        """The training whose weights are kept and exported: the first one of the chosen network that succeeded,
+        whatever its test error."""
+        return next((repeat for network in networks_of(self.repeats)[:1] for repeat in network if repeat.ok), None)
+
+
+def networks_of(repeats: Sequence[Evaluation]) -> list[list[Evaluation]]:
+    """The trainings of a finalist, network by network."""
+    return [list(trainings) for _, trainings in groupby(repeats, key=lambda repeat: repeat.proposal.genotype)]
+
+
+def error_sample(repeats: Sequence[Evaluation]) -> list[float]:
+    """The sample of test errors a finalist's mean and deviation are of, failed trainings left out.
+
+    One per network, its mean over trainings, where there are several networks; else one per training.
+    """
+    errors = [
+        [float(repeat.metrics["test_error"]) for repeat in network if repeat.ok] for network in networks_of(repeats)
+    ]
+    return errors[0] if len(errors) == 1 else [fmean(network) for network in errors if network]
 
 
 class ExportedFile(Record):

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from functools import partial as partial_of
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from nas_lib.layout import SearchFolder, write_json, write_records, write_text
 from nas_lib.randomness import generator, seed_of
 from nas_lib.records import Candidate, Cost, Evaluation, Finalist, History, Proposal
 from nas_lib.spaces import Space
-from nas_lib.strategies.request import Request
+from nas_lib.strategies.request import Request, Suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,11 +85,11 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
         history=history,
         pending=pending,
         round=round,
-        count=experiment.budget.proposals,
+        count=experiment.budget.plan.proposals,
         plan=experiment.budget.plan,
         rng=partial_of(generator, search.seed),
     )
-    suggestions = experiment.strategy(search.label).propose(request)[: request.count]
+    suggestions = _expanded(search, round, experiment.strategy(search.label).propose(request)[: request.count])
     earlier: dict[tuple[str, int], list[Proposal]] = defaultdict(list)
     originals = {}
     known = {proposal.candidate: proposal for proposal in [*(each.proposal for each in history), *pending]}
@@ -130,6 +131,18 @@ def epochs_of(proposals: Iterable[Proposal]) -> int:
     known = {proposal.candidate: proposal for proposal in proposals}
     new = [proposal for proposal in known.values() if proposal.duplicate_of is None]
     return sum(proposal.epochs - (known[proposal.warm_start].epochs if proposal.warm_start else 0) for proposal in new)
+
+
+def _expanded(search: Search, round: int, suggestions: Sequence[Suggestion]) -> list[Suggestion]:
+    """Every suggestion, followed by the further draws of its generator that the budget asks for."""
+    space, draws = search.experiment.space, search.experiment.budget.draws
+    expanded = []
+    for suggestion in suggestions:
+        expanded.append(suggestion)
+        for _ in range(1, draws):
+            rng = generator(search.seed, "redraw", round, len(expanded))
+            expanded.append(replace(suggestion, genotype=space.redraw(suggestion.genotype, rng)))
+    return expanded
 
 
 def _same(space: Space, proposal: Proposal, others: Iterable[Proposal]) -> Proposal | None:
@@ -179,11 +192,12 @@ def lazy_bench(experiment: Experiment, *, finalists: bool = False) -> Iterator[G
             name = stack.enter_context(claimed(resources.devices))
             device = training.prepare_device(name, resources.threads)
             data = experiment.task.for_finalists() if finalists else experiment.task.for_search()
+            own = experiment.finalists.training if finalists else None
             return Bench(
                 space=experiment.space,
                 data=training.to_device(data, device),
                 shape=data.shape,
-                training=experiment.training,
+                training=own or experiment.training,
                 latency=experiment.latency,
                 objectives=experiment.objective_names,
                 limits=experiment.limits,
@@ -428,12 +442,12 @@ def _evaluations_in(path: Path) -> History:
 
 
 def retrain_finalist(search: Search, rank: int, bench: GetBench, attempt: int = 1) -> None:
-    """Retrain the finalist of a rank from scratch, `repeats` times, and test it.
+    """Retrain the finalist of a rank from scratch and test it: `draws` networks, each `repeats` times.
 
-    The weights of the first training that succeeds are kept: the test split has no part in which that is.
+    Draw 0 is the network that the search chose; the others are fresh draws of its generator. The weights of its first
+    training that succeeds are kept: the test split has no part in which that is.
     """
-    folder = search.folder
-    _train_finalist(search, rank, bench, attempt, "retrain", folder.weights(rank))
+    _train_finalist(search, rank, bench, attempt, "retrain", search.folder.weights(rank))
 
 
 def transfer_finalist(search: Search, rank: int, bench: GetBench, attempt: int = 1) -> None:
@@ -463,31 +477,39 @@ def _train_finalist(
         return
     chosen = selection[rank]
 
-    def run(proposal: Proposal) -> Evaluation:
-        from nas_lib.evaluation import candidate
-
-        work = search.folder.retraining(rank, proposal.slot, transfer=transfer)
-        return candidate.retrain(
-            bench(),
-            proposal,
-            seed=seed_of(search.seed, "transfer" if transfer else "retrain", chosen.proposal.hash, proposal.slot),
-            checkpoint=checkpoint_of(work),
-            weights=None if any(repeat.ok for repeat in repeats) else weights,
-            on_epoch=lambda progress: report_epoch(work, proposal, progress),
-        )
-
     repeats: list[Evaluation] = []
-    for repeat in range(settings.repeats):
+    for draw, repeat in product(range(settings.draws), range(settings.repeats)):
+        genotype, space = chosen.proposal.genotype, search.experiment.space
+        if draw > 0:
+            genotype = space.redraw(genotype, generator(search.seed, "finalist draw", chosen.proposal.hash, draw))
         proposal = Proposal(
             round=chosen.proposal.round,
             slot=repeat,
-            genotype=chosen.proposal.genotype,
-            hash=chosen.proposal.hash,
+            genotype=genotype,
+            hash=space.hash(genotype) if draw > 0 else chosen.proposal.hash,
             epochs=settings.epochs,
             origin=origin,
         )
-        repeats.append(once(search.folder.retraining(rank, repeat, transfer=transfer), proposal, run, attempt))
+        work = search.folder.retraining(rank, draw, repeat, transfer=transfer)
+        # Networks of one generator may be equal: seeds are addressed by the finalist and the draw.
+        purpose = "transfer" if transfer else "retrain"
+        seed = seed_of(search.seed, purpose, chosen.proposal.hash, draw, repeat)
+        kept = weights if draw == 0 and not any(earlier.ok for earlier in repeats) else None
+        repeats.append(once(work, proposal, partial_of(_retrain, bench, work, seed, kept), attempt))
     write_records(target, [Finalist(rank=rank, chosen=chosen, repeats=repeats)])
+
+
+def _retrain(bench: GetBench, work: Path, seed: int, weights: Path | None, proposal: Proposal) -> Evaluation:
+    from nas_lib.evaluation import candidate
+
+    return candidate.retrain(
+        bench(),
+        proposal,
+        seed=seed,
+        checkpoint=checkpoint_of(work),
+        weights=weights,
+        on_epoch=lambda progress: report_epoch(work, proposal, progress),
+    )
 
 
 def read_finalists(search: Search, *, transfer: bool = False) -> list[Finalist]:

@@ -28,7 +28,7 @@ from filelock import FileLock
 from nas_lib import pareto
 from nas_lib.experiment import Experiment
 from nas_lib.export import read_export
-from nas_lib.records import Evaluation, Finalist, Genotype, History
+from nas_lib.records import Evaluation, Finalist, Genotype, History, error_sample
 from nas_lib.search import Search, read_finalists, read_history, read_proposals, searches_of
 
 if TYPE_CHECKING:
@@ -558,17 +558,18 @@ def _of_finalists(search: Search) -> Iterator[Projection]:
 
 
 def _of_finalist(search: Search, finalist: Finalist, kind: Literal["finalist", "transfer"], task: str) -> Projection:
-    """A finalist: its figures of every repeat (step = repeat), mean and standard deviation of the test error."""
+    """A finalist: figures of every training (step = its number, network by network), mean and standard deviation of
+    the test error over its networks, or over trainings where there is one network."""
     proposal = finalist.repeats[0].proposal
     costs = [evaluation.cost for evaluation in finalist.repeats]
     finished = max(cost.finished for cost in costs)
     points = [
-        (name, float(value), _ms(evaluation.cost.finished), evaluation.proposal.slot)
-        for evaluation in finalist.repeats
+        (name, float(value), _ms(evaluation.cost.finished), step)
+        for step, evaluation in enumerate(finalist.repeats)
         for name, value in {**evaluation.metrics, "seconds": evaluation.cost.seconds}.items()
         if not isinstance(value, str)
     ]
-    errors = [float(evaluation.metrics["test_error"]) for evaluation in finalist.repeats if evaluation.ok]
+    errors = error_sample(finalist.repeats)
     if errors:
         points.append(("test_error_mean", statistics.fmean(errors), _ms(finished), 0))
     if len(errors) > 1:

@@ -84,7 +84,7 @@ def write_finalist(search: Search, rank: int, *, transfer: bool = False) -> None
         for repeat in range(settings.repeats)
     ]
     for repeat, evaluation in enumerate(repeats):
-        work = search.folder.retraining(rank, repeat, transfer=transfer)
+        work = search.folder.retraining(rank, 0, repeat, transfer=transfer)
         write_text(work / "evaluation.json", evaluation.model_dump_json())
     target = search.folder.transfer(rank) if transfer else search.folder.finalist(rank)
     write_records(target, [Finalist(rank=rank, chosen=chosen, repeats=repeats)])

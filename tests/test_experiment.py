@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from nas_lib.experiment import ConfigurationError, Experiment, load, load_merged, parse, schema, settings_of
+from nas_lib.spaces.generator import GeneratorSpace
+from nas_lib.strategies.random_search import RandomSearch
+from nas_lib.tasks.data import Shape
 
 ROOT = Path(__file__).parent.parent
 INFINITY = float("inf")
@@ -31,8 +35,42 @@ def test_every_configuration_that_ships_is_valid(path: Path) -> None:
     assert load(path).experiment == path.stem
 
 
-def test_a_stored_experiment_reads_back_equal() -> None:
-    experiment = parse(MINIMAL, "my.yaml")
+@pytest.mark.parametrize(
+    ("name", "searched"),
+    [("nago-cifar-10", 8), ("nago-cifar-100", 8), ("hnag-rs", 8), ("nago-15", 15), ("nago-14", 14), ("rnag", 3)],
+)
+def test_the_published_spaces_have_the_published_number_of_dimensions(name: str, searched: int) -> None:
+    assert len(load(ROOT / "config" / f"{name}.yaml").space.dimensions()) == searched
+
+
+def test_randwires_default_is_one_generator_of_three_times_32_operations() -> None:
+    experiment = load(ROOT / "config" / "rnag-d.yaml")
+    assert experiment.space.dimensions() == []
+    plan = experiment.space.plan(experiment.space.sample(np.random.default_rng(0)), Shape(3, 32, 32, 10))
+    assert plan.operations() == 96
+    assert 0.9 < plan.parameters() / 4.0e6 <= 1
+
+
+@pytest.mark.parametrize("name", ["nago-cifar-10", "nago-cifar-100"])
+def test_the_published_protocol_is_that_of_the_paper(name: str) -> None:
+    experiment = load(ROOT / "config" / f"{name}.yaml")
+    final = experiment.finalists.training
+    assert (experiment.budget.epochs, experiment.budget.proposals) == (60, 8)
+    assert experiment.objective_names == ["error", "activation_memory"]
+    assert (experiment.finalists.epochs, experiment.finalists.draws) == (600, 8)
+    assert final is not None
+    assert (final.batch_size, final.learning_rate, final.cutout) == (96, 0.025, 16)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"name": "generator"},
+        {"name": "generator", "merge": {"sum": 1, "concat": [0, 1]}, "channel_ratios": [1, [1.5, 2.5], 4]},
+    ],
+)
+def test_a_stored_experiment_reads_back_equal(space: dict[str, object]) -> None:
+    experiment = parse({**MINIMAL, "space": space, "finalists": {"training": {}}}, "my.yaml")
     assert parse(json.loads(experiment.model_dump_json()), "experiment.json") == experiment
 
 
@@ -61,8 +99,8 @@ def test_a_wrong_type_says_what_was_found_and_what_is_allowed() -> None:
             "task.train_images: found True, allowed is a whole number",
         ),
         (
-            {"space": {"name": "generator", "channel_ratios": [1, 2.0, 4]}},
-            "space.channel_ratios.1: found 2.0, allowed is a whole number",
+            {"space": {"name": "generator", "head_channels": 64.0}},
+            "space.head_channels: found 64.0, allowed is a whole number",
         ),
         ({"training": {"cutout": "8"}}, "training.cutout: found '8', allowed is a whole number"),
     ],
@@ -88,7 +126,7 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
         ),
         (
             {"space": {"name": "generator", "merge": {"sum": INFINITY}}},
-            "space.merge: found inf, allowed is a finite number",
+            "space.merge: found inf, allowed is a number from 0 to 1000, or [low, high]",
         ),
     ],
 )
@@ -232,6 +270,10 @@ def test_all_mistakes_of_a_file_come_at_once() -> None:
             {"budget": {"rounds": 2, "proposals": 2, "jobs": 1}, "finalists": {"count": 5}},
             "finalists.count: found 5, allowed is at most the 4 candidates of the budget (rounds x proposals)",
         ),
+        (
+            {"budget": {"proposals": 6, "draws": 4}},
+            "budget: proposals is 6, allowed is a multiple of draws, which is 4",
+        ),
         ({"strategies": ["bo"]}, "strategies.0 (bo): found 2 objectives, allowed is exactly 1"),
         (
             {"strategies": ["parego"], "objectives": ["error"]},
@@ -243,7 +285,7 @@ def test_all_mistakes_of_a_file_come_at_once() -> None:
                 "space": {"name": "generator", "levels": [{"model": "WS", "nodes": 5, "k": 4, "p": 0.5}]},
             },
             "strategies.0 (parego): needs the operator encode, which the space 'generator' does not offer with these "
-            "settings; it offers build, graph, hash, sample",
+            "settings; it offers build, graph, hash, redraw, sample",
         ),
         (
             {"strategies": ["random", "random"]},
@@ -265,6 +307,23 @@ def test_impossible_combinations_are_refused(changes: dict[str, object], expecte
     assert f"my.yaml: {expected}" in mistakes(**changes)
 
 
+def test_several_draws_need_a_space_that_draws_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GeneratorSpace, "operators", lambda _space: frozenset({"sample"}))
+    reason = "allowed is 1 for the space 'generator', which does not offer the operator redraw"
+    assert mistakes(budget={"draws": 2}, finalists={"draws": 8}) == [
+        f"my.yaml: budget.draws: found 2, {reason}",
+        f"my.yaml: finalists.draws: found 8, {reason}",
+    ]
+
+
+def test_several_draws_are_refused_where_a_strategy_continues_single_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RandomSearch, "keeps_weights", True)
+    assert mistakes(budget={"draws": 2}) == [
+        "my.yaml: budget.draws: found 2, allowed is 1 with strategies.0 (random), "
+        "which continues the trainings of single networks"
+    ]
+
+
 def test_candidates_of_the_round_before_are_always_allowed_to_be_known() -> None:
     assert parse({**MINIMAL, "budget": {"rounds": 1, "lag": 1}}, "").budget.lag == 1
 
@@ -276,7 +335,41 @@ def test_impossible_combinations_are_found_beside_other_mistakes() -> None:
 
 def test_ranges_that_leave_a_stage_empty_are_refused() -> None:
     (line,) = mistakes(space={"name": "generator", "levels": [{"model": "ER", "nodes": [2, 6], "p": 0.5}]})
-    assert line.startswith("my.yaml: space: stage_ratios: found [1.0, 1.0, 1.0], which leaves a stage without nodes")
+    assert line == (
+        "my.yaml: space: stage_ratios: found 3 values, which leaves a stage without nodes when the top level has 2; "
+        "allowed are at most 2, or a top level of at least 3 nodes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"merge": {"sum": [0, 1], "concat": [0, 1]}},
+            "space.merge: found {'sum': [0.0, 1.0], 'concat': [0.0, 1.0]}, "
+            "allowed is at least one weight that is always above 0",
+        ),
+        (
+            {"operations": {"conv3x3": [0, 1], "avg_pool3x3": [0.1, 1]}},
+            "space: operations: found {'conv3x3': [0.0, 1.0], 'avg_pool3x3': [0.1, 1.0]}, allowed is at least one of "
+            "conv3x3, conv5x5, conv1x1, conv3x1, conv1x3 with a weight that is always above 0",
+        ),
+        (
+            {"stage_ratios": [1, [0, 1], 1]},
+            "space.stage_ratios.1: found [0, 1], allowed is a number from 0.001 to 1000, or [low, high]",
+        ),
+        (
+            {"stage_ratios": [1, [2, 1], 1]},
+            "space.stage_ratios.1: found [2, 1], allowed is a number from 0.001 to 1000, or [low, high]",
+        ),
+        (
+            {"channel_ratios": [1, [1, 2]]},
+            "space: stage_ratios: found 3 values, allowed is one per channel ratio, which are 2",
+        ),
+    ],
+)
+def test_weights_and_ratios_that_could_make_no_network_are_refused(change: dict[str, object], expected: str) -> None:
+    assert mistakes(space={"name": "generator", **change}) == [f"my.yaml: {expected}"]
 
 
 def test_broken_yaml_is_one_line_with_its_place(tmp_path: Path) -> None:
@@ -343,6 +436,8 @@ def test_results_are_continued_with_more_rounds_seeds_and_strategies() -> None:
     [
         ({"space": {"name": "generator", "parameters": 5}}, "space"),
         ({"budget": {"epochs": 9}}, "budget.epochs"),
+        ({"budget": {"draws": 2}}, "budget.draws"),
+        ({"finalists": {"training": {"batch_size": 96}}}, "finalists.training"),
         ({"objectives": ["error", "flops"]}, "objectives"),
         ({"constraints": [{"name": "flops", "at_most": 9}]}, "constraints"),
         ({"task": {"name": "digits", "validation": 0.5}}, "task"),

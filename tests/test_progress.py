@@ -107,8 +107,8 @@ def test_trainings_on_a_second_data_set_are_counted_too(tmp_path: Path) -> None:
     write_everything(experiment)
     assert line(snapshot(experiment)[0]).endswith(" · finalist trainings 2/5")
     write_finalist(search, 0, transfer=True)
-    write_json(search.folder.retraining(0, 2, transfer=True) / "epoch.json", {"epoch": 3, "epochs": 6})
-    (search.folder.retraining(0, 2, transfer=True) / "evaluation.json").unlink()
+    write_json(search.folder.retraining(0, 0, 2, transfer=True) / "epoch.json", {"epoch": 3, "epochs": 6})
+    (search.folder.retraining(0, 0, 2, transfer=True) / "evaluation.json").unlink()
     (found,) = snapshot(experiment)
     assert line(found).endswith(" · finalist trainings 4/5")
     assert trainings_line([found]) == "training random-1 finalist 0 transfer repeat-2 epoch 3/6"

@@ -19,7 +19,7 @@ from nas_lib.evaluation import candidate
 from nas_lib.experiment import ATTEMPTS, ConfigurationError, Experiment, parse, refuse_other_settings
 from nas_lib.layout import SearchFolder, write_json, write_text
 from nas_lib.randomness import seed_of
-from nas_lib.records import Evaluation, History, Proposal, without_wall_clock
+from nas_lib.records import Evaluation, History, Proposal, error_sample, networks_of, without_wall_clock
 from nas_lib.search import Search
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Request, Suggestion
@@ -204,6 +204,52 @@ def test_a_transfer_with_other_settings_is_trained_anew(tmp_path: Path) -> None:
     assert [repeat.curves for repeat in other[0].repeats] != [repeat.curves for repeat in before[0].repeats]
 
 
+def test_a_finalist_is_several_networks_of_its_generator_each_trained_as_told(finished: Search, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder.path, tmp_path / "tiny" / "random" / "seed-1")
+    own = {"batch_size": 7, "learning_rate": 0.02}
+    search = Search(tiny(tmp_path, finalists={"draws": 3, "repeats": 2, "epochs": 1, "training": own}), "random", 1)
+    loop.select_finalists(search)
+    with loop.lazy_bench(search.experiment, finalists=True) as bench:
+        assert (bench().training.batch_size, bench().training.learning_rate) == (7, 0.02)
+        loop.retrain_finalist(search, 0, bench)
+    finalist = loop.read_finalists(search)[0]
+    assert finalist.chosen is not None
+    genotypes = [repeat.proposal.genotype for repeat in finalist.repeats]
+    assert genotypes[0] == genotypes[1] == finalist.chosen.proposal.genotype
+    assert len({genotype["draw"] for genotype in genotypes}) == 3
+    assert len({json.dumps({**genotype, "draw": 0}) for genotype in genotypes}) == 1
+    assert len({repeat.proposal.hash for repeat in finalist.repeats}) > 1
+    assert len({str(repeat.curves) for repeat in finalist.repeats}) == 6
+    assert [repeat.proposal.slot for repeat in finalist.repeats] == [0, 1, 0, 1, 0, 1]
+    assert len(error_sample(finalist.repeats)) == len(networks_of(finalist.repeats)) == 3
+
+
+def test_more_draws_and_repeats_keep_the_trainings_there_are(finished: Search, tmp_path: Path) -> None:
+    def retrained(**finalists: int) -> list[Evaluation]:
+        search = Search(tiny(tmp_path, finalists={"count": 1, "epochs": 1, **finalists}), "random", 1)
+        loop.select_finalists(search)
+        with loop.lazy_bench(search.experiment, finalists=True) as bench:
+            loop.retrain_finalist(search, 0, bench)
+        return loop.read_finalists(search)[0].repeats
+
+    shutil.copytree(finished.folder.path, tmp_path / "tiny" / "random" / "seed-1")
+    few, many = retrained(draws=2, repeats=1), retrained(draws=3, repeats=2)
+    assert [many[0], many[2]] == few
+
+
+def test_the_test_error_of_several_networks_is_one_mean_per_network() -> None:
+    def trained(draw: int, error: float | None) -> Evaluation:
+        proposal = some_proposal().model_copy(update={"genotype": {"draw": draw}})
+        if error is None:
+            return Evaluation(proposal=proposal, status="failed", reason="r")
+        return Evaluation(proposal=proposal, status="ok", metrics={"test_error": error})
+
+    assert error_sample([trained(0, 0.25), trained(0, 0.5)]) == [0.25, 0.5]
+    several = [trained(0, 0.25), trained(0, 0.75), trained(1, None), trained(1, 0.25), trained(2, None)]
+    assert error_sample(several) == [0.5, 0.25]
+    assert error_sample([trained(0, None)]) == []
+
+
 # --- propose ---------------------------------------------------------------------------------------
 
 
@@ -215,6 +261,21 @@ def deterministic(folder: Path, **budget: int) -> Search:
     """A space with one architecture only: every proposal after the first is a duplicate."""
     triangle = {"model": "WS", "nodes": 3, "k": 2, "p": 0.5}
     return Search(tiny(folder, space={"levels": [triangle, triangle]}, budget=budget), "random", 1)
+
+
+@pytest.mark.parametrize("strategy", ["random", "parego"])
+def test_several_draws_of_each_proposed_generator_are_candidates_of_one_round(tmp_path: Path, strategy: str) -> None:
+    changes = {"strategies": [{"name": "parego", "initial": 2}, "random"]}
+    search = Search(tiny(tmp_path, budget={"proposals": 6, "draws": 3, "rounds": 2}, **changes), strategy, 1)
+    single = Search(tiny(tmp_path, budget={"proposals": 2}, **changes), strategy, 1)
+    first = loop.propose(search, 0, [], [])
+    for proposals in (first, loop.propose(search, 1, evaluated(first), [])):
+        generators = [json.dumps({**proposal.genotype, "draw": 0}) for proposal in proposals]
+        assert [proposal.slot for proposal in proposals] == list(range(6))
+        assert generators == [generators[0]] * 3 + [generators[3]] * 3
+        assert len({proposal.genotype["draw"] for proposal in proposals}) == 6
+    assert [first[0].genotype, first[3].genotype] == [p.genotype for p in loop.propose(single, 0, [], [])]
+    assert loop.propose(search, 0, [], []) == first
 
 
 def test_an_architecture_is_proposed_for_training_once_per_round(tmp_path: Path) -> None:

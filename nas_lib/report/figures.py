@@ -186,12 +186,13 @@ def _draw_band(
 
 
 def _finalists(results: Results) -> Figure:
-    """Test error of every training, with mean and standard deviation of each finalist."""
+    """Test error of every network, or training of the only one, with mean and standard deviation of each finalist."""
     tested = [finalist for finalist in results.finalists if finalist.test_errors]
     if not tested:
         return _sentence("No finalist was trained successfully.")
     figure, (axes,) = _panels(1)
     figure.set_size_inches(WIDTH, 1.2 + 0.3 * len(tested))
+    what = "training" if results.experiment.finalists.draws == 1 else "network"
     for row, finalist in enumerate(tested):
         index = results.experiment.labels.index(finalist.strategy)
         errors = [100 * error for error in finalist.test_errors]
@@ -200,5 +201,5 @@ def _finalists(results: Results) -> Figure:
         axes.errorbar(mean, row, xerr=sd, fmt=style.marker(index)[1], color=style.colour(index), ms=5, capsize=3)
     axes.set_yticks(range(len(tested)), [f"{finalist.name} (n = {len(finalist.test_errors)})" for finalist in tested])
     axes.invert_yaxis()
-    axes.set_xlabel("Test error (%): each training, mean and standard deviation")
+    axes.set_xlabel(f"Test error (%): each {what}, mean and standard deviation")
     return figure

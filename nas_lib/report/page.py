@@ -110,6 +110,7 @@ def _setting(experiment: Experiment) -> dict[str, str]:
     """What was searched on what, for people: name -> one line."""
     budget, finalists = experiment.budget, experiment.finalists
     data = _data(experiment)
+    networks = f"{finalists.draws} networks of each generator, " if finalists.draws > 1 else ""
     objectives = []
     for objective in experiment.objectives:
         reference = (
@@ -133,7 +134,7 @@ def _setting(experiment: Experiment) -> dict[str, str]:
         ),
         "Seeds": f"{', '.join(map(str, experiment.seeds))} (n = {len(experiment.seeds)})",
         "Finalists": (
-            f"up to {finalists.count} of each search, each trained anew {finalists.repeats} times "
+            f"up to {finalists.count} of each search, {networks}each trained anew {finalists.repeats} times "
             f"for {finalists.epochs} epochs"
             if finalists.count
             else "none"
@@ -210,7 +211,9 @@ def _finalist(finalist: Retrained) -> dict[str, Any]:
         "objectives": [style.text(name, value) for name, value in finalist.chosen.objectives.items()],
         "mean": "none" if mean is None else style.text("error", mean),
         "sd": "none" if sd is None else style.text("error", sd),
-        "count": len(errors),
+        "count": len(errors)
+        if finalist.networks == 1
+        else f"{finalist.networks} networks x {len(finalist.repeats) // finalist.networks}",
         "failed": f"{len(failed)} of {len(finalist.repeats)} trainings failed" if failed else "",
         "seconds": style.duration(pareto.seconds_of(finalist.repeats)),
     }

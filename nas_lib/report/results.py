@@ -15,7 +15,7 @@ from nas_lib import pareto
 from nas_lib.comparison import histories_of
 from nas_lib.experiment import Experiment
 from nas_lib.export import read_export
-from nas_lib.records import Evaluation, Export, History
+from nas_lib.records import Evaluation, Export, History, error_sample, networks_of
 from nas_lib.search import Search, read_finalists
 
 
@@ -39,17 +39,18 @@ class Retrained:
 
     @property
     def test_errors(self) -> list[float]:
-        """Share of the test images misclassified, one per training that succeeded."""
-        return _test_errors(self.repeats)
+        """Share of the test images misclassified, one per network, or per training where there is one network only."""
+        return error_sample(self.repeats)
 
     @property
     def transfer_errors(self) -> list[float]:
         """The same on the second data set."""
-        return _test_errors(self.transferred)
+        return error_sample(self.transferred)
 
-
-def _test_errors(repeats: Sequence[Evaluation]) -> list[float]:
-    return [float(repeat.metrics["test_error"]) for repeat in repeats if repeat.ok]
+    @property
+    def networks(self) -> int:
+        """How many networks of its generator were trained."""
+        return len(networks_of(self.repeats))
 
 
 @dataclass(frozen=True)

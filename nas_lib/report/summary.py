@@ -71,14 +71,15 @@ def _tested(results: Results) -> Iterator[str]:
 
 
 def test_error(finalist: Retrained) -> str:
-    """Mean and standard deviation of the test error, with the number of trainings."""
+    """Mean and standard deviation of the test error, with the number of networks, or of trainings of the only one."""
     mean, sd = mean_and_sd(finalist.test_errors)
-    trainings = counted(len(finalist.test_errors), "training")
+    noun = "training" if finalist.networks == 1 else "network"
+    sample = counted(len(finalist.test_errors), noun)
     if sd is None:
-        return f"{style.text('error', mean)} (1 training, so no standard deviation)"
+        return f"{style.text('error', mean)} ({sample}, so no standard deviation)"
     return (
         _unbroken(f"{100 * mean:.2f} ± {100 * sd:.2f} %")
-        + f" (mean ± standard deviation, {_unbroken('n = ' + trainings)})"
+        + f" (mean ± standard deviation, {_unbroken('n = ' + sample)})"
     )
 
 

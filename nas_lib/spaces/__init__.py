@@ -40,6 +40,9 @@ class Space(Protocol):
     def sample(self, rng: np.random.Generator) -> Genotype:
         """A random genotype. Operator `sample`."""
 
+    def redraw(self, genotype: Genotype, rng: np.random.Generator) -> Genotype:
+        """Another architecture of the same generator. Operator `redraw`."""
+
     def dimensions(self) -> list[str]:
         """Names of the coordinates of `encode`, without those that have one value only."""
 

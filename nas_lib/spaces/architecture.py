@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas_lib.randomness import seed_of
 
@@ -46,6 +47,8 @@ ER_TRIES = 30
 WS_TRIES = 200
 LARGE_IMAGE = 40
 """From this many pixels on the stem halves the resolution twice."""
+ROUNDING = 1e-5
+"""Share of a node by which rounded stage ratios may miss a whole number of nodes."""
 NARROWEST = 1
 WIDEST = 4096
 PROBES = (8, 16, 32)
@@ -157,12 +160,22 @@ def _connected_ws(nodes: int, k: int, p: float, rng: np.random.Generator) -> net
 def stages(nodes: int, ratios: Sequence[float]) -> tuple[int, ...]:
     """The stage of each top-level node: the smallest s with i < (r_0 + ... + r_s) * nodes, ratios normalised.
 
-    As many nodes as stages: one each, whatever the ratios (section 2.5).
+    A stage that would stay empty takes one node from the next one, or from the one before where there is none. Three
+    nodes thus are one each, whatever the ratios (section 2.5). `nodes` must be at least as many as the ratios.
     """
-    if nodes == len(ratios):
-        return tuple(range(nodes))
-    thresholds = np.cumsum(ratios) / sum(ratios) * nodes
-    return tuple(int(np.sum(thresholds <= node + 1e-9)) for node in range(nodes))
+    ends = stage_ends(np.array([nodes]), np.array([ratios], dtype=float))[0]
+    return tuple(np.searchsorted(ends, np.arange(nodes), side="right").tolist())
+
+
+def stage_ends(nodes: NDArray[np.int_], ratios: NDArray[np.float64]) -> NDArray[np.int_]:
+    """How many of `nodes` (n,) are in each stage and those before it, for ratios (n, stages): (n, stages)."""
+    thresholds = np.cumsum(ratios, axis=1) / np.sum(ratios, axis=1, keepdims=True) * nodes[:, None]
+    wanted = np.ceil(thresholds - ROUNDING).astype(int)
+    ends = [np.zeros_like(nodes)]
+    for stage, end in enumerate(wanted.T):
+        after = len(wanted.T) - 1 - stage
+        ends.append(np.clip(end, ends[-1] + 1, nodes - after))
+    return np.stack(ends[1:], axis=1)
 
 
 # --- the layers of a network -----------------------------------------------------------------------
@@ -242,12 +255,15 @@ def stage_size(shape: Shape, stage: int) -> tuple[int, int]:
 
 
 def plan(
-    graph: Graph, shape: Shape, width: int, channel_ratios: Sequence[int], head_channels: int, dropout: float
+    graph: Graph, shape: Shape, width: int, channel_ratios: Sequence[float], head_channels: int, dropout: float
 ) -> Plan:
-    """The layers of the network of a graph at a width (sections 2.6 and 2.7)."""
-    widths = [channel_ratios[stage] * width for stage in graph.stages]
+    """The layers of the network of a graph at a width (sections 2.6 and 2.7).
+
+    Only the proportions of the ratios count: the first stage is `width` wide, the others to the nearest channel.
+    """
+    widths = [max(1, round(channel_ratios[stage] * width / channel_ratios[0])) for stage in graph.stages]
     sizes = [stage_size(shape, stage) for stage in graph.stages]
-    body = _plan_graph(graph, channel_ratios[0] * width, widths, sizes)
+    body = _plan_graph(graph, width, widths, sizes)
     return Plan(shape, width, body, head_channels, dropout)
 
 
@@ -349,11 +365,15 @@ def _halved(size: tuple[int, int]) -> tuple[int, int]:
     return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
-def released_base(graph: Graph, channel_ratios: Sequence[int]) -> int:
+RELEASED_UNIT = 1000
+"""Width at which operation weights are counted, so that ratios need not be whole."""
+
+
+def released_base(graph: Graph, channel_ratios: Sequence[float]) -> float:
     """Operation weights at width 1, the released code's measure of size (section 2.11)."""
-    targets = [channel_ratios[stage] for stage in graph.stages]
-    body = _plan_graph(graph, channel_ratios[0], targets, [(1, 1)] * len(targets))
-    return sum(_released_weights(node) for node in operations(body))
+    targets = [round(channel_ratios[stage] / channel_ratios[0] * RELEASED_UNIT) for stage in graph.stages]
+    body = _plan_graph(graph, RELEASED_UNIT, targets, [(1, 1)] * len(targets))
+    return sum(_released_weights(node) for node in operations(body)) / RELEASED_UNIT**2
 
 
 def _released_weights(node: Node) -> int:
@@ -365,7 +385,7 @@ def widest(
     graph: Graph,
     shape: Shape,
     *,
-    channel_ratios: Sequence[int],
+    channel_ratios: Sequence[float],
     head_channels: int,
     dropout: float,
     budget: int,

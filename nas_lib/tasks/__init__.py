@@ -7,6 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from nas_lib.tasks.folder import ImageFolder
 from nas_lib.tasks.images import CIFAR10, CIFAR100, MNIST, Digits, FashionMNIST, ImageFile
 
-TaskSettings = Annotated[Digits | MNIST | FashionMNIST | CIFAR10 | CIFAR100 | ImageFile, Field(discriminator="name")]
+TaskSettings = Annotated[
+    Digits | MNIST | FashionMNIST | CIFAR10 | CIFAR100 | ImageFile | ImageFolder, Field(discriminator="name")
+]

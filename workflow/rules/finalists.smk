@@ -22,13 +22,14 @@ rule retrain:
         LOGS / "{strategy}/seed-{seed}/finalist-{rank}.log",
     benchmark:
         FOLDER.path / "benchmarks/{strategy}/seed-{seed}/finalist-{rank}.tsv"
-    retries: ATTEMPTS * EXPERIMENT.finalists.repeats
+    retries: ATTEMPTS * EXPERIMENT.finalists.trainings
     conda:
         ENVIRONMENT
     threads: EXPERIMENT.resources.threads
     resources:
         attempt=lambda wildcards, attempt: attempt,
     params:
+        draws=EXPERIMENT.finalists.draws,
         repeats=EXPERIMENT.finalists.repeats,
         epochs=EXPERIMENT.finalists.epochs,
     shell:
