@@ -61,7 +61,7 @@ def test_proposing_needs_neither_torch_nor_mlflow(tmp_path: Path) -> None:
         "from nas_lib.search import Search, propose_round\n"
         "propose_round(Search(load(Path('tiny.json')), 'random', 1), 0)"
     )
-    heavy = {"torch", "mlflow", "pandas", "sklearn", "plotly", "matplotlib", "snakemake"}
+    heavy = {"torch", "botorch", "mlflow", "pandas", "sklearn", "plotly", "matplotlib", "snakemake"}
     assert modules_after(code, tmp_path) & heavy == set()
 
 
@@ -77,5 +77,5 @@ def test_training_does_without_pytorchs_compiler(tmp_path: Path) -> None:
 
 
 def test_reading_a_configuration_is_light(tmp_path: Path) -> None:
-    heavy = {"torch", "mlflow", "pandas", "sklearn", "plotly", "matplotlib", "scipy", "networkx"}
+    heavy = {"torch", "botorch", "mlflow", "pandas", "sklearn", "plotly", "matplotlib", "scipy", "networkx"}
     assert modules_after("import nas_lib.experiment", tmp_path) & heavy == set()

@@ -21,6 +21,7 @@ from nas_lib.records import Evaluation, Genotype, History, Proposal
 from nas_lib.spaces import Space
 from nas_lib.spaces.generator import GeneratorSpace
 from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO, log_excesses, scaled, tchebycheff
+from nas_lib.strategies.nehvi import NEHVI
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Plan, Request, Strategy, Suggestion
 
@@ -134,15 +135,17 @@ def first_objective(history: History) -> History:
     return [evaluation.model_copy(update={"objectives": {"f0": evaluation.objectives["f0"]}}) for evaluation in history]
 
 
-BOTH = pytest.mark.parametrize(
-    ("strategy", "objectives"), [(BayesianOptimization(initial=4), 1), (ParEGO(initial=4), 2)], ids=["bo", "parego"]
+MODEL_BASED = pytest.mark.parametrize(
+    ("strategy", "objectives"),
+    [(BayesianOptimization(initial=4), 1), (ParEGO(initial=4), 2), (NEHVI(initial=4), 2)],
+    ids=["bo", "parego", "nehvi"],
 )
 
 
 # --- a pure function of the request ------------------------------------------------------------------
 
 
-@BOTH
+@MODEL_BASED
 def test_equal_requests_give_equal_suggestions_whatever_was_asked_before(strategy: Strategy, objectives: int) -> None:
     history = random_history(lambda point: two_objectives(point)[:objectives])
     first = strategy.propose(make_request(history, objectives))
@@ -165,16 +168,15 @@ def test_slots_have_different_weights() -> None:
 
 
 def test_importing_strategies_loads_no_heavy_library() -> None:
-    code = (
-        "import sys, nas_lib.strategies; print(sorted({'torch', 'sklearn', 'scipy', 'bayes_opt'} & set(sys.modules)))"
-    )
+    heavy = {"torch", "botorch", "sklearn", "scipy", "bayes_opt"}
+    code = f"import sys, nas_lib.strategies; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 # --- initial design ----------------------------------------------------------------------------------
 
 
-@BOTH
+@MODEL_BASED
 def test_the_initial_design_is_what_random_search_proposes(strategy: Strategy, objectives: int) -> None:
     request = make_request([], objectives, round=0)
     drawn = [suggestion.genotype for suggestion in strategy.propose(request)]
@@ -197,7 +199,7 @@ def test_the_default_initial_design_is_twice_the_dimensions_plus_two() -> None:
 # --- points ------------------------------------------------------------------------------------------
 
 
-@BOTH
+@MODEL_BASED
 def test_only_canonical_points_are_suggested(strategy: Strategy, objectives: int) -> None:
     history = random_history(lambda point: two_objectives(point)[:objectives])
     suggestions = strategy.propose(make_request(history, objectives))
@@ -207,7 +209,7 @@ def test_only_canonical_points_are_suggested(strategy: Strategy, objectives: int
     assert (raw <= 1).all()
 
 
-@BOTH
+@MODEL_BASED
 def test_coordinates_without_effect_do_not_change_suggestions(strategy: Strategy, objectives: int) -> None:
     history = random_history(lambda point: two_objectives(point)[:objectives])
     moved = [
@@ -223,7 +225,7 @@ def test_coordinates_without_effect_do_not_change_suggestions(strategy: Strategy
     assert strategy.propose(make_request(moved, objectives)) == strategy.propose(make_request(history, objectives))
 
 
-@BOTH
+@MODEL_BASED
 def test_a_batch_repeats_no_point_and_no_pending_one(strategy: Strategy, objectives: int) -> None:
     space = ToySpace(width=0, levels=20, inert=False)
     history = random_history(lambda point: [(point[0] - 0.4) ** 2, (point[0] - 0.6) ** 2][:objectives], 6, space)
@@ -260,7 +262,7 @@ def test_it_searches_the_generator_space_without_repeating_a_generator() -> None
 # --- what it learns from -----------------------------------------------------------------------------
 
 
-@BOTH
+@MODEL_BASED
 def test_failures_are_avoided(strategy: Strategy, objectives: int) -> None:
     # The objectives fall towards x0 = 1, but everything above 0.5 fails.
     points = np.random.default_rng(0).random((40, 4))
@@ -280,7 +282,7 @@ def test_one_lucky_draw_is_taken_as_noise() -> None:
     assert batch[:, 0].max() < 0.5
 
 
-@BOTH
+@MODEL_BASED
 @pytest.mark.parametrize(
     "values",
     [
@@ -304,7 +306,7 @@ def test_degenerate_histories_give_full_batches_without_warnings(
         assert len(strategy.propose(make_request(history, objectives, count=2, space=space))) == 2
 
 
-@BOTH
+@MODEL_BASED
 def test_constraints_are_learnt_and_kept(strategy: Strategy, objectives: int) -> None:
     # The objectives fall towards x0 = 1, but only below 0.6 the limited figure, ten to the x0 / 0.6, is at most 10.
     history = [
@@ -318,7 +320,7 @@ def test_constraints_are_learnt_and_kept(strategy: Strategy, objectives: int) ->
     assert np.median(batch[:, 0]) > 0.5
 
 
-@BOTH
+@MODEL_BASED
 def test_while_nothing_is_feasible_the_nearest_to_the_limit_is_sought(strategy: Strategy, objectives: int) -> None:
     history = [
         evaluation.model_copy(update={"constraints": {"size": 9 * point[0]}})

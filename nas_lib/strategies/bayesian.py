@@ -207,7 +207,7 @@ def _feasibility(observed: Array, excesses: Array) -> Callable[[Array], Array]:
             continue
         mean, deviation = column[known].mean(), column[known].std() or 1.0
         targets = (column[known] - mean) / deviation
-        processes.append((posterior(*fit(observed[known], targets), observed[known], targets), -mean / deviation))
+        processes.append((_posterior(*_fit(observed[known], targets), observed[known], targets), -mean / deviation))
 
     def probability(points: Array) -> Array:
         result = np.ones(len(points))
@@ -238,12 +238,12 @@ def _most_promising(
     from bayes_opt.acquisition import ExpectedImprovement
 
     targets = -(scores - scores.mean()) / (scores.std() or 1.0)
-    kernel, noise = fit(observed, targets)
-    process = posterior(kernel, noise, observed, targets)
+    kernel, noise = _fit(observed, targets)
+    process = _posterior(kernel, noise, observed, targets)
     known = observed
     if len(under_way):
         known = np.vstack([observed, under_way])
-        process = posterior(kernel, noise, known, np.concatenate([targets, process.predict(under_way)]))
+        process = _posterior(kernel, noise, known, np.concatenate([targets, process.predict(under_way)]))
 
     # The best expected score, not the best observed one, which under noise is partly luck.
     expected = process.predict(known)
@@ -299,25 +299,22 @@ def around(points: Array, copies: int, step: float, rng: np.random.Generator) ->
     return np.asarray(np.clip(repeated + rng.normal(0, step, repeated.shape), 0, 1))
 
 
-def fit(points: Array, targets: Array, noise: Array | None = None) -> tuple[Kernel, Array | float]:
+def _fit(points: Array, targets: Array) -> tuple[Kernel, float]:
     """The covariance function and noise variance of the largest likelihood for standardised targets (n,).
 
     Every coordinate has a length scale of its own: with few points, their narrow bounds keep the fit from following
-    chance. The noise takes in that the draws of one generator differ; where its variances (n,) are known, they are
-    given.
+    chance. The noise takes in that the draws of one generator differ.
     """
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
     signal = ConstantKernel(1.0, (0.05, 1000.0)) * Matern(np.ones(points.shape[1]), (0.3, 3.0), nu=2.5)
-    if noise is not None:
-        return GaussianProcessRegressor(signal, alpha=noise + 1e-8).fit(points, targets).kernel_, noise
     kernel = signal + WhiteKernel(1e-3, (1e-6, 1.0))
     fitted = GaussianProcessRegressor(kernel, alpha=1e-8).fit(points, targets).kernel_
     return fitted.k1, fitted.k2.noise_level
 
 
-def posterior(kernel: Kernel, noise: Array | float, points: Array, targets: Array) -> GaussianProcessRegressor:
+def _posterior(kernel: Kernel, noise: float, points: Array, targets: Array) -> GaussianProcessRegressor:
     """The process without its observation noise, given noisy targets (n,)."""
     from sklearn.gaussian_process import GaussianProcessRegressor
 

@@ -4,7 +4,7 @@ The acquisition function is BoTorch's qLogNoisyExpectedHypervolumeImprovement (D
 its logarithm Ament et al. 2023, NeurIPS). A batch is chosen point by point, with those chosen and those under way as
 pending points.
 
-- Each figure is a Gaussian process (`surrogate`) of its logarithm where that is closer to normal, else of itself;
+- Each figure is a Gaussian process (`surrogate`) of its logarithm where that is less skewed, else of itself;
   hypervolume is that of the figures themselves, as the platform measures it.
 - A constraint on a figure holds where its process is below the limit; a figure that is objective and limited has one
   process.
@@ -125,16 +125,15 @@ class Scale:
 
 
 def scale_of(values: Array) -> Scale:
-    """The scale of finite values (n,): their logarithm if all are positive and it is the likelier to be normal.
+    """The scale of finite values (n,): their logarithm if all are positive and it is less skewed than they are.
 
-    By the likelihood of Box and Cox (1964, Journal of the Royal Statistical Society B 26(2)) of the powers 0 and 1:
-    parameters over orders of magnitude are learnt as logarithms, an objective that merely comes near 0 is not.
+    So parameters over orders of magnitude are learnt as logarithms, and an objective that merely comes near 0 is not.
     """
-    if values.min() > 0:
-        logs = np.log(values)
-        if len(values) * np.log(values.std() or 1.0) > len(values) * np.log(logs.std() or 1.0) + logs.sum():
-            return Scale(logarithmic=True, mean=float(logs.mean()), deviation=float(logs.std()) or 1.0)
-    return Scale(logarithmic=False, mean=float(values.mean()), deviation=float(values.std()) or 1.0)
+    from scipy.stats import skew
+
+    logarithmic = bool(values.min() > 0 and abs(skew(np.log(values))) < abs(skew(values)))
+    values = np.log(values) if logarithmic else values
+    return Scale(logarithmic, float(values.mean()), float(values.std()) or 1.0)
 
 
 @dataclass(frozen=True)
@@ -211,15 +210,17 @@ def _figures(request: Request) -> dict[str, Array]:
 
 
 def _box(request: Request, ok: NDArray[np.bool_]) -> pareto.Scale:
-    """The box of the hypervolume by the rule of the platform; that of infeasible candidates while there are no others.
+    """The box in which hypervolume is sought. At least one evaluation must be ok.
 
-    At least one evaluation must be ok.
+    A reference that is not configured lies a tenth of the range beyond the worst value on the front, not beyond the
+    worst of all (as where searches are compared): every bad point that was tried would move it, until the ends of the
+    front are all that counts. While nothing is feasible the box is that of the infeasible candidates.
     """
     history = [evaluation for evaluation, finite in zip(request.history, ok, strict=True) if finite]
     if not any(evaluation.feasible for evaluation in history):
         history = [evaluation.model_copy(update={"constraints": {}}) for evaluation in history]
-    references = request.references or [None] * len(request.objectives)
-    box = pareto.scale_of([history], request.objectives, references)
+    members = pareto.front(history, request.objectives)
+    box = pareto.scale_of([members], request.objectives, request.references or [None] * len(request.objectives))
     if box is None:
         raise ValueError("nothing succeeded")
     return box
@@ -237,26 +238,22 @@ def _model(outcomes: Draws, surrogates: Sequence[Surrogate]) -> SingleTaskGP:
     """
     import torch
     from botorch.models import SingleTaskGP
-    from gpytorch.kernels import MaternKernel, ScaleKernel
-    from gpytorch.means import ZeroMean
+    from gpytorch.kernels import RBFKernel
+    from gpytorch.means import ConstantMean
 
     shape = (len(outcomes.points), len(surrogates))
     values, noise = np.zeros(shape), np.full(shape, UNKNOWN)
     for column, surrogate in enumerate(surrogates):
-        draws = surrogate.draws
-        known = outcomes.means < 1 if len(draws.points) < shape[0] else np.ones(shape[0], dtype=bool)
-        values[known, column] = draws.means
-        noise[known, column] = np.maximum(surrogate.noise(draws.points), LEAST_NOISE) / draws.counts
-    batch = torch.Size([len(surrogates)])
-    matern = MaternKernel(nu=2.5, ard_num_dims=outcomes.points.shape[1], batch_shape=batch)
-    kernel = ScaleKernel(matern, batch_shape=batch).double()
-    lengths = [np.broadcast_to(surrogate.kernel.k2.length_scale, outcomes.points.shape[1]) for surrogate in surrogates]
-    matern.lengthscale = torch.from_numpy(np.stack(lengths)[:, None])
-    kernel.outputscale = torch.tensor([surrogate.kernel.k1.constant_value for surrogate in surrogates]).double()
+        process = surrogate.process
+        known = outcomes.means < 1 if len(process.points) < shape[0] else np.ones(shape[0], dtype=bool)
+        values[known, column] = process.values
+        noise[known, column] = np.maximum(process.noise, LEAST_NOISE)
+    kernel = RBFKernel(ard_num_dims=outcomes.points.shape[1], batch_shape=torch.Size([len(surrogates)])).double()
+    mean = ConstantMean(batch_shape=torch.Size([len(surrogates)])).double()
+    mean.constant = torch.tensor([surrogate.process.mean for surrogate in surrogates]).double()
+    kernel.lengthscale = torch.from_numpy(np.stack([surrogate.process.lengths for surrogate in surrogates])[:, None])
     points, targets, variances = (torch.from_numpy(array) for array in (outcomes.points, values, noise))
-    model = SingleTaskGP(
-        points, targets, variances, covar_module=kernel, mean_module=ZeroMean(), outcome_transform=None
-    )
+    model = SingleTaskGP(points, targets, variances, covar_module=kernel, mean_module=mean, outcome_transform=None)
     model.eval()
     return model
 
