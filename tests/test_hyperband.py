@@ -16,6 +16,7 @@ from nas_lib.randomness import generator
 from nas_lib.records import Evaluation, History, Proposal
 from nas_lib.spaces import Space
 from nas_lib.strategies import impossible
+from nas_lib.strategies.bayesian import improving
 from nas_lib.strategies.hyperband import (
     BOHB,
     Brackets,
@@ -162,7 +163,7 @@ def test_brackets_that_do_not_fit_the_budget_are_refused(changes: dict[str, int]
 
 
 @pytest.mark.parametrize("lag", [1, 2])
-@pytest.mark.parametrize("strategy", [Hyperband(), BOHB()])
+@pytest.mark.parametrize("strategy", [Hyperband(), BOHB(), BOHB(model="gp")])
 def test_the_best_of_a_rung_continue_with_their_own_architecture(strategy: Strategy, lag: int) -> None:
     history = searched(strategy, 9, Plan(rounds=9, proposals=6, lag=lag, epochs=4), objectives=1)
     by_candidate = {one.proposal.candidate: one for one in history}
@@ -220,6 +221,20 @@ def test_new_candidates_gather_where_the_good_ones_are() -> None:
     }
     assert len(new["model"]) == len(new["random"])
     assert np.mean(new["model"]) < 0.7 * np.mean(new["random"])
+
+
+def test_a_surrogate_that_knows_the_fidelity_is_not_misled_by_early_results() -> None:
+    """At the lowest fidelity the wrong half of the space looks best; only fully trained candidates tell."""
+    rng = np.random.default_rng(3)
+    history: History = []
+    for slot, (point, epochs) in enumerate((point, epochs) for point in rng.random((24, 4)) for epochs in (1, 4)):
+        genotype = SPACE.decode(point, rng)
+        proposal = Proposal(round=0, slot=slot, genotype=genotype, hash=str(slot), epochs=epochs)
+        value = abs(point[0] - (0.9 if epochs == 1 else 0.2))
+        history.append(Evaluation(proposal=proposal, status="ok", objectives={"f0": value}))
+    found = improving(request_of(history, 1, objectives=1), range(4), [])
+    first = [genotype["point"][0] for genotype in found]
+    assert np.mean(np.abs(np.array(first) - 0.2)) < 0.1
 
 
 def test_points_are_within_the_space() -> None:

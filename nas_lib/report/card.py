@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nas_lib import pareto
-from nas_lib.records import Export, Finalist
+from nas_lib.records import Export, Finalist, networks_of
 from nas_lib.report import provenance
 from nas_lib.search import Search
 
@@ -33,7 +33,7 @@ def content(
     facts = json.loads(experiment.folder.data.read_text())
     shape = facts["shape"]
     space, genotype = experiment.space, exported.proposal.genotype
-    trained = [repeat for repeat in finalist.repeats if repeat.ok]
+    trained = [repeat for repeat in networks_of(finalist.repeats)[0] if repeat.ok]
     test = pareto.mean_interval([float(repeat.metrics["test_error"]) for repeat in trained])
     absolute, relative = tolerance
     return {

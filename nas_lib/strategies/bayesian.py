@@ -12,7 +12,8 @@ of a constraint, the usual case for a limited number of parameters, can be learn
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -121,36 +122,79 @@ def tchebycheff(objectives: Array, weights: Array) -> Array:
 
 def _propose(request: Request, initial: int | None, exploration: float) -> list[Suggestion]:
     """Suggestions for all slots of a request: the initial design, then expected improvement."""
+    suggestions = initial_design(request, initial)
+    if len(suggestions) < request.count:
+        chosen = [suggestion.genotype for suggestion in suggestions]
+        found = improving(request, range(len(suggestions), request.count), chosen, exploration)
+        suggestions += [Suggestion(genotype, origin="expected improvement") for genotype in found]
+    return suggestions
+
+
+def improving(
+    request: Request, slots: Iterable[int], chosen: Sequence[Genotype], exploration: float = 0.0
+) -> list[Genotype]:
+    """For each slot the genotype of the largest expected improvement of a full evaluation.
+
+    `chosen` are the genotypes of other slots of the round. At least two evaluations must have succeeded.
+    """
     # On matrices this small more threads only burn CPU time, and sums split among them could differ in their last bits.
     from threadpoolctl import threadpool_limits
 
-    suggestions = initial_design(request, initial)
-    if len(suggestions) == request.count:
-        return suggestions
     values = objective_values(request.history, request.objectives)
     feasible = np.array([evaluation.feasible for evaluation in request.history]) & np.isfinite(values).all(axis=1)
-    observed = canonical_points(request, [evaluation.proposal.genotype for evaluation in request.history])
-    under_way = canonical_points(
-        request,
-        [
-            *(proposal.genotype for proposal in request.pending),
-            *(suggestion.genotype for suggestion in suggestions),
-        ],
-    )
+    known = _known(request)
+    under_way = known.at(request, [*(proposal.genotype for proposal in request.pending), *chosen])
+    genotypes = []
     with threadpool_limits(limits=1), warnings.catch_warnings():
         # An optimum of the likelihood at its bounds and a variance rounded below 0 are both fine.
         warnings.filterwarnings("ignore", module="sklearn")
-        feasibility = _feasibility(observed, log_excesses(request.history, request.limits))
-        for slot in range(len(suggestions), request.count):
+        feasibility = _feasibility(known.observed, log_excesses(request.history, request.limits))
+        for slot in slots:
             weights = request.rng("weights", request.round, slot).dirichlet(np.ones(len(request.objectives)))
             scores = tchebycheff(scaled(values), weights)
             rng = request.rng("acquisition", request.round, slot)
-            canonical = request.space.canonical
-            point = _most_promising(observed, scores, feasible, under_way, feasibility, canonical, exploration, rng)
-            genotype = request.space.decode(point, request.rng("draw", request.round, slot))
-            suggestions.append(Suggestion(genotype, origin="expected improvement"))
-            under_way = np.vstack([under_way, canonical_points(request, [genotype])])
-    return suggestions
+            point = _most_promising(known, scores, feasible, under_way, feasibility, exploration, rng)
+            point = point[: len(request.space.dimensions())]
+            genotypes.append(request.space.decode(point, request.rng("draw", request.round, slot)))
+            under_way = np.vstack([under_way, known.at(request, genotypes[-1:])])
+    return genotypes
+
+
+@dataclass(frozen=True)
+class Known:
+    """Where the evaluations of a history lie.
+
+    With several fidelities there is one coordinate more: the logarithm of the epochs, 0 at the lowest and 1 at the full
+    fidelity.
+    """
+
+    observed: Array
+    """Canonical points, shape (n, d) or (n, d + 1)."""
+    full: Array
+    """The same points at full fidelity."""
+    canonical: Callable[[Array], Array]
+    """Snaps points to canonical ones at full fidelity."""
+
+    def at(self, request: Request, genotypes: Sequence[Genotype]) -> Array:
+        """Genotypes at full fidelity: what is under way is imagined fully trained."""
+        points = canonical_points(request, genotypes)
+        ones = np.ones((len(points), self.full.shape[1] - points.shape[1]))
+        return np.hstack([points, ones])
+
+
+def _known(request: Request) -> Known:
+    points = canonical_points(request, [evaluation.proposal.genotype for evaluation in request.history])
+    epochs = np.array([evaluation.proposal.epochs for evaluation in request.history], dtype=float)
+    if np.all(epochs == request.plan.epochs):
+        return Known(points, points, request.space.canonical)
+    lowest = epochs.min()
+    fidelity = np.log(epochs / lowest) / np.log(request.plan.epochs / lowest)
+
+    def canonical(candidates: Array) -> Array:
+        return np.column_stack([request.space.canonical(candidates[:, :-1]), np.ones(len(candidates))])
+
+    full = np.column_stack([points, np.ones(len(points))])
+    return Known(np.column_stack([points, fidelity]), full, canonical)
 
 
 def initial_design(request: Request, size: int | None) -> list[Suggestion]:
@@ -220,17 +264,16 @@ def _feasibility(observed: Array, excesses: Array) -> Callable[[Array], Array]:
 
 
 def _most_promising(
-    observed: Array,
+    known: Known,
     scores: Array,
     feasible: NDArray[np.bool_],
     under_way: Array,
     feasibility: Callable[[Array], Array],
-    canonical: Callable[[Array], Array],
     exploration: float,
     rng: np.random.Generator,
 ) -> Array:
-    """The canonical point (d,) of the largest expected improvement on the scores (n,) of the points `observed`,
-    times the probability of `feasibility`; while nothing is feasible that of the largest probability.
+    """The canonical point (d,) of the largest expected improvement on the scores (n,) of what is known, times the
+    probability of `feasibility`; while nothing is feasible that of the largest probability.
 
     Proposals under way are taken to score what the process expects of them ("kriging believer", Ginsbourger et al.
     2010), so that a batch spreads.
@@ -238,15 +281,16 @@ def _most_promising(
     from bayes_opt.acquisition import ExpectedImprovement
 
     targets = -(scores - scores.mean()) / (scores.std() or 1.0)
-    kernel, noise = _fit(observed, targets)
-    process = _posterior(kernel, noise, observed, targets)
-    known = observed
+    kernel, noise = _fit(known.observed, targets)
+    process = _posterior(kernel, noise, known.observed, targets)
+    centres = known.full
     if len(under_way):
-        known = np.vstack([observed, under_way])
-        process = _posterior(kernel, noise, known, np.concatenate([targets, process.predict(under_way)]))
+        centres = np.vstack([known.full, under_way])
+        believed = np.vstack([known.observed, under_way])
+        process = _posterior(kernel, noise, believed, np.concatenate([targets, process.predict(under_way)]))
 
-    # The best expected score, not the best observed one, which under noise is partly luck.
-    expected = process.predict(known)
+    # The best expected score of a full evaluation, not the best observed one, which under noise is partly luck.
+    expected = process.predict(centres)
     improvement = ExpectedImprovement(xi=exploration)
     comparable = np.concatenate([feasible, feasibility(under_way) > 0.5]) if len(under_way) else feasible
     improvement.y_max = expected[comparable].max(initial=-np.inf)
@@ -259,10 +303,10 @@ def _most_promising(
         return result
 
     def best_of(*candidates: Array) -> Array:
-        return best_points(np.vstack(candidates), gain, canonical, observed, under_way, count=10)
+        return best_points(np.vstack(candidates), gain, known.canonical, known.full, under_way, count=10)
 
-    incumbents = known[np.argsort(-expected, kind="stable")[:20]]
-    best = best_of(rng.random((2000, observed.shape[1])), around(incumbents, 50, STEPS[0], rng))
+    incumbents = centres[np.argsort(-expected, kind="stable")[:20]]
+    best = best_of(rng.random((2000, centres.shape[1])), around(incumbents, 50, STEPS[0], rng))
     for step in STEPS:
         best = best_of(best, around(best, 50, step, rng))
     return np.asarray(best[0])

@@ -21,6 +21,7 @@ from pydantic import Field, StrictInt
 from nas_lib import pareto
 from nas_lib.records import Evaluation, Genotype, History
 from nas_lib.settings import Settings
+from nas_lib.strategies.bayesian import improving
 from nas_lib.strategies.request import Plan, Request, Suggestion
 
 Array = NDArray[np.float64]
@@ -76,6 +77,10 @@ class BOHB(Settings):
     eta: Eta = 2
     min_epochs: MinEpochs = 1
     brackets: BracketCycle = "hpbandster"
+    model: Literal["kde", "gp"] = "kde"
+    """`kde`: the ratio of two densities, of the highest fidelity that has enough evaluations, as published. `gp`: the
+    expected improvement of a full evaluation by a Gaussian process of all fidelities, for several objectives on random
+    weights as in `parego`."""
     random_share: float = Field(default=1 / 3, ge=0, le=1)
     """Share of the new candidates that are drawn at random all the same (rho)."""
     good_share: float = Field(default=0.15, gt=0, lt=1)
@@ -212,7 +217,7 @@ def _propose(request: Request, settings: Hyperband | BOHB) -> list[Suggestion]:
     for rung in _round(settings, request):
         if rung.level == 0:
             for _ in range(rung.count):
-                genotype, origin = _new(request, settings, slot=len(suggestions))
+                genotype, origin = _new(request, settings, [other.genotype for other in suggestions])
                 suggestions.append(Suggestion(genotype, origin, epochs=rung.epochs, bracket=rung.bracket))
         else:
             suggestions += [
@@ -255,8 +260,9 @@ def best_first(evaluations: History, objectives: Sequence[str]) -> History:
     return [feasible[index] for index in order] + [others[index] for index in np.argsort(shares, kind="stable")]
 
 
-def _new(request: Request, settings: Hyperband | BOHB, slot: int) -> tuple[Genotype, str]:
-    """A new genotype and where it comes from."""
+def _new(request: Request, settings: Hyperband | BOHB, chosen: Sequence[Genotype]) -> tuple[Genotype, str]:
+    """A new genotype and where it comes from; `chosen` are those of the slots before."""
+    slot = len(chosen)
     at_random = request.space.sample(request.rng("initial", request.round, slot))
     if isinstance(settings, Hyperband):
         return at_random, "random"
@@ -264,6 +270,8 @@ def _new(request: Request, settings: Hyperband | BOHB, slot: int) -> tuple[Genot
     observed = _observed(request)
     if observed is None or rng.random() < settings.random_share:
         return at_random, "random"
+    if settings.model == "gp":
+        return improving(request, [slot], chosen)[0], "expected improvement"
     point = _denser_among_good(observed, settings, rng)
     return request.space.decode(point, request.rng("draw", request.round, slot)), "density ratio"
 
@@ -274,7 +282,7 @@ def _observed(request: Request) -> Array | None:
     by_epochs: dict[int, list[Evaluation]] = {}
     for evaluation in request.history:
         by_epochs.setdefault(evaluation.proposal.epochs, []).append(evaluation)
-    enough = [epochs for epochs, found in by_epochs.items() if len(found) >= fewest]
+    enough = [epochs for epochs, found in by_epochs.items() if sum(one.ok for one in found) >= fewest]
     if not enough:
         return None
     found = by_epochs[max(enough)]
