@@ -80,7 +80,7 @@ def _checked(path: Path, published: Published, names: Sequence[str], *, packed: 
         else:
             found = {names[0]: gzip.decompress(path.read_bytes())}
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise ValueError(f"cannot be read ({_reason(error)})") from error
+        raise ValueError(f"cannot be read ({_reason(error)}), expected is {_expectation(published)}") from error
     for name in names:
         if name not in found:
             raise ValueError(f"does not contain {name}")
