@@ -27,6 +27,12 @@ def marker(strategy: int) -> tuple[str, str]:
     return MARKERS[strategy % len(MARKERS)]
 
 
+def dash(strategy: int) -> Literal["solid", "dash", "dot"]:
+    """Kind of line of a strategy, by its place in the list, as plotly names it."""
+    kinds: tuple[Literal["solid", "dash", "dot"], ...] = ("solid", "dash", "dot")
+    return kinds[strategy % len(kinds)]
+
+
 def stage_colour(stage: int) -> str:
     """Colour of a stage of a network."""
     return STAGES[stage % len(STAGES)]
