@@ -26,8 +26,8 @@ def compare(experiment: Experiment) -> dict[str, Any]:
     """Hypervolume of every search over its evaluations, and how each strategy differs from the last one in the list.
 
     Hypervolume is the share of the box between the best values seen in the experiment and the reference point.
-    Strategies of one seed share initial sample and training seeds, so differences are taken per seed (paired) and tested
-    by Wilcoxon's signed ranks; ranks are of final hypervolumes within a seed, 1 is the largest.
+    Strategies of one seed share initial sample and training seeds, so differences are taken per seed (paired) and
+    tested by Wilcoxon's signed ranks; ranks are of final hypervolumes within a seed, 1 is the largest.
     """
     histories = histories_of(experiment)
     names = experiment.objective_names

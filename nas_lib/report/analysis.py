@@ -121,13 +121,16 @@ def _dependence(name: str, candidates: list[Evaluation], points: np.ndarray, gro
         if found.r2 <= 0:
             remark = (
                 f"{title}: the surrogate explains nothing of candidates it has not seen (R² = {found.r2:.2f}, "
-                f"{len(candidates)} candidates), so what it says about the searched numbers would be noise. It is not shown."
+                f"{len(candidates)} candidates), so what it says about the searched numbers would be noise. "
+                "It is not shown."
             )
     return Dependence(name, len(candidates), generators, found, remark)
 
 
 def _spreads(objectives: list[str], candidates: list[Evaluation], groups: np.ndarray) -> list[Spread]:
-    members = [[one for one, group in zip(candidates, groups, strict=True) if group == name] for name in np.unique(groups)]
+    members = [
+        [one for one, group in zip(candidates, groups, strict=True) if group == name] for name in np.unique(groups)
+    ]
     drawn = [found for found in members if len({json.dumps(one.proposal.genotype) for one in found}) > 1]
     if len(drawn) < 2:
         return []

@@ -417,7 +417,8 @@ def _dependence(results: Results, dimensions: Sequence[str], dependence: Depende
     )
     title = f"R² lost when it is shuffled (of {found.r2:.2f})"
     height = 110 + 26 * len(order)
-    figures = {f"importance-{name}": _layout(figure, {"title": title}, {"title": ""}, height=height, showlegend=False)}
+    x = {"title": title, "zeroline": True, "zerolinecolor": "#888888"}
+    figures = {f"importance-{name}": _layout(figure, x, {"title": ""}, height=height, showlegend=False)}
     bands = [found.dependence[place] for place in order[-IMPORTANT:]]
     low, high = (style.scaled(name, limit) for limit in (min(b.min() for b in bands), max(b.max() for b in bands)))
     margin = 0.05 * (high - low)
@@ -448,7 +449,7 @@ def _dependence(results: Results, dimensions: Sequence[str], dependence: Depende
         figures[f"dependence-{name}-{rank}"] = _layout(
             figure,
             {"title": dimensions[place], "nticks": 5},
-            {"title": style.axis(name), "range": [low - margin, high + margin], "nticks": 5},
+            {"title": "", "range": [low - margin, high + margin], "nticks": 5},
             showlegend=False,
         )
     return figures
@@ -473,7 +474,10 @@ def _spread(spread: Spread) -> go.Figure:
                     "symbol": symbol,
                     "size": 7 if title == "draws" else 14,
                     "color": style.colour(0 if title == "draws" else 1),
-                    "line": {"width": 1 if title == "draws" else 2.5, "color": style.colour(0 if title == "draws" else 1)},
+                    "line": {
+                        "width": 1 if title == "draws" else 2.5,
+                        "color": style.colour(0 if title == "draws" else 1),
+                    },
                 },
                 name=title,
                 hovertemplate=f"generator %{{x}}, {title}: %{{y:.4g}}<extra></extra>",

@@ -102,7 +102,33 @@ def svg(graph: networkx.DiGraph[int], title: str) -> str:
     look = _look(graph)
     placed = _place(graph, list(graph), (), look)
     legend, legend_width = _legend(graph, look, placed.height + 20)
-    width, height = max(placed.width, legend_width), placed.height + 28
+    return _framed(_shapes(graph, placed, look) + legend, max(placed.width, legend_width), placed.height + 28, title)
+
+
+def levels_svg(graph: networkx.DiGraph[int], title: str) -> str:
+    """The levels of a flat graph (see `levels`) side by side, complete in itself; empty with one level only."""
+    content, x, height = "", 0.0, 0.0
+    for name, level in levels(graph).items():
+        look = _look(level)
+        placed = _place(level, list(level), (), look)
+        heading = f'<text y="8" fill="currentColor">{escape(name)}</text>'
+        shapes = f'<g transform="translate(0 22)">{_shapes(level, placed, look)}</g>'
+        content += f'<g transform="translate({x:.0f} 0)">{heading}{shapes}</g>'
+        x += max(placed.width, 5.5 * len(name)) + 40
+        height = max(height, placed.height + 22)
+    return content and _framed(content, x - 40, height, title)
+
+
+def _framed(content: str, width: float, height: float, title: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 12:.0f}" height="{height + 12:.0f}" '
+        f'viewBox="-6 -6 {width + 12:.0f} {height + 12:.0f}" role="img" font-family="sans-serif" font-size="10">'
+        f"<title>{escape(title)}</title>{content}</svg>\n"
+    )
+
+
+def _shapes(graph: networkx.DiGraph[int], placed: Placed, look: Look) -> str:
+    """Boxes, edges and nodes of a laid-out graph."""
     boxes = "".join(
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="4"/>'
         for (x, y), box, depth in placed.boxes
@@ -111,20 +137,17 @@ def svg(graph: networkx.DiGraph[int], title: str) -> str:
     edges = "".join(_curve(start, end) for start, end in placed.edges)
     nodes = "".join(_node(graph.nodes[node], centre, look) for node, centre in placed.nodes.items())
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 12:.0f}" height="{height + 12:.0f}" '
-        f'viewBox="-6 -6 {width + 12:.0f} {height + 12:.0f}" role="img" font-family="sans-serif" font-size="10">'
-        f"<title>{escape(title)}</title>"
         f'<g fill="#888888" fill-opacity=".08" stroke="#888888" stroke-opacity=".6" stroke-width=".7">{boxes}</g>'
         f'<path d="{edges}" fill="none" stroke="#888888" stroke-width="{0.6 if look.small else 1.1}"/>'
-        f'<g text-anchor="middle">{nodes}</g>{legend}</svg>\n'
+        f'<g text-anchor="middle">{nodes}</g>'
     )
 
 
 def levels(graph: networkx.DiGraph[int]) -> dict[str, networkx.DiGraph[int]]:
     """Each level of a flat graph by itself, as graphs to draw: the top one, then one graph of each level below.
 
-    The graph that is shown of a level is the one with most operations inside the graph shown before. What it holds in its
-    turn stands as one node of the kind `graph`, labelled with the number of its operations. Empty where there is one
+    The graph shown of a level is the one with most operations inside the graph shown before. What it holds in its turn
+    stands as one node of the kind `graph`, labelled with the number of its operations. Empty where there is one
     level only.
     """
     found: dict[str, networkx.DiGraph[int]] = {}
@@ -351,8 +374,6 @@ def _legend(graph: networkx.DiGraph[int], look: Look, y: float) -> tuple[str, fl
     if plain:
         entries.append(("", f"square: {', '.join(plain)}"))
     entries += [("", f"{shown} {word}") for word, shown in look.operations.items() if shown not in {"", word}]
-    if _words(graph, "graph"):
-        entries.append(("", "number: operations inside"))
     if look.small:
         entries.append(("", f"dot: {', '.join(round_nodes)}"))
     else:

@@ -51,6 +51,7 @@ def render(results: Results) -> str:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     experiment = results.experiment
     analysis = analyse(results)
+    drawings = _drawings(results)
     figures = {chart.name: chart.figure for chart in charts(results, analysis)}
     return environment.get_template("page.html").render(
         experiment=experiment,
@@ -73,7 +74,8 @@ def render(results: Results) -> str:
         forests=FORESTS,
         spreads=[_spread(spread) for spread in analysis.spreads],
         finalists=[_finalist(finalist) for finalist in results.finalists],
-        drawings=_drawings(results),
+        drawings=drawings,
+        levels=any(drawing["levels"] for drawing in drawings),
         finalist_heads=[QUANTITIES[name].title for name in results.objectives],
         curves=CURVES,
         highlights=HIGHLIGHTS,
@@ -217,6 +219,7 @@ def _dependence(analysis: Analysis, dependence: Dependence, figures: Iterable[st
         if estimate.low > 0
     ]
     return shown | {
+        "axis": style.axis(dependence.objective),
         "r2": f"{dependence.found.r2:.2f}",
         "candidates": dependence.candidates,
         "generators": dependence.generators,
@@ -277,10 +280,7 @@ def _drawings(results: Results) -> list[dict[str, Any]]:
                 "nodes": graph.number_of_nodes(),
                 "names": [],
                 "svg": drawing.svg(graph, title),
-                "levels": [
-                    {"title": name, "svg": drawing.svg(level, f"{title}: {name}")}
-                    for name, level in drawing.levels(graph).items()
-                ],
+                "levels": drawing.levels_svg(graph, f"{title}, level by level"),
             }
         found[identity]["names"].append(finalist.name)
     return list(found.values())

@@ -147,7 +147,9 @@ def band(series: Sequence[Sequence[float]], spent: Sequence[Sequence[float]] | N
     before its first step; a search that ended early keeps its last value.
     """
     places = spent or [range(1, len(values) + 1) for values in series]
-    steps = [(np.array(x, dtype=float), np.array(y, dtype=float)) for x, y in zip(places, series, strict=True) if len(y)]
+    steps = [
+        (np.array(x, dtype=float), np.array(y, dtype=float)) for x, y in zip(places, series, strict=True) if len(y)
+    ]
     if not steps:
         return None
     grid = np.unique(np.concatenate([x for x, _ in steps]))

@@ -138,7 +138,7 @@ def sensitivity(points: np.ndarray, values: np.ndarray, groups: np.ndarray) -> S
     """Bagged trees (Breiman 1996) on bootstrap resamples of whole groups, each forest judged on groups it has not seen.
 
     R2 is of the mean prediction for a point by the forests that have not seen its group. Importance is the R2 lost on
-    unseen groups by shuffling a column (permutation importance, Breiman 2001; Fisher, Rudin and Dominici 2019): the mean
+    unseen groups by shuffling a column (permutation importance, Breiman 2001; Fisher, Rudin and Dominici 2019): mean
     over resamples and the percentile interval. Partial dependence (Friedman 2001) is the mean over resamples with a
     pointwise percentile band.
 
@@ -181,9 +181,7 @@ def sensitivity(points: np.ndarray, values: np.ndarray, groups: np.ndarray) -> S
         r2=float(1 - (errors**2).mean() / values[judged].var()),
         importance=[percentile_interval(lost[:, column].mean(), lost[:, column]) for column in range(width)],
         grids=grids,
-        dependence=[
-            np.vstack([np.mean(found, axis=0), np.percentile(found, [2.5, 97.5], axis=0)]) for found in curves
-        ],
+        dependence=[np.vstack([np.mean(found, axis=0), np.percentile(found, [2.5, 97.5], axis=0)]) for found in curves],
     )
 
 
@@ -210,7 +208,7 @@ def _forest(points: np.ndarray, values: np.ndarray, rng: np.random.Generator) ->
 
 
 def _grid(coordinates: np.ndarray) -> np.ndarray:
-    """The values of a coordinate where they are few, otherwise evenly spread ones between its 5th and 95th percentile."""
+    """The values of a coordinate where they are few, otherwise even ones between its 5th and 95th percentile."""
     values = np.unique(coordinates)
     return values if len(values) <= GRID else np.linspace(*np.percentile(coordinates, [5, 95]), GRID)
 

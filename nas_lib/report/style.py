@@ -13,6 +13,9 @@ MARKERS = (("circle", "o"), ("square", "s"), ("triangle-up", "^"), ("diamond", "
 STAGES = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
 """Colours of the stages of a network: those of Okabe and Ito on which black letters can be read."""
 
+LINES = {"solid": "-", "dash": "--", "dot": ":"}
+"""Kinds of lines: plotly's name -> matplotlib's."""
+
 LOGARITHMIC = 30
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
 

@@ -125,8 +125,8 @@ def untestable(seeds: int) -> str:
     if smallest <= SIGNIFICANT:
         return ""
     return (
-        f"; with {counted(seeds, 'seed')} p cannot be smaller than {smallest:.3g}, so no difference can be significant: "
-        "take six seeds or more"
+        f"; with {counted(seeds, 'seed')} p cannot be smaller than {smallest:.3g}, so no difference can be "
+        "significant: take six seeds or more"
     )
 
 
