@@ -151,7 +151,7 @@ ALLOWED = {
 """Plain words for the kinds of mistakes that pydantic describes for programmers, by how the kind begins."""
 
 
-RESERVED = frozenset({"benchmarks", "figures", "logs"})
+RESERVED = frozenset({"benchmarks", "figures", "logs", "tables"})
 """Folders of an experiment that are no searches."""
 ARTIFACTS = "mlartifacts"
 """The folder of `results` that is no experiment but MLflow's."""

@@ -110,6 +110,11 @@ class ExperimentFolder:
         return self.path / "figures"
 
     @property
+    def tables(self) -> Path:
+        """Folder of the numbers behind the figures."""
+        return self.path / "tables"
+
+    @property
     def tracking(self) -> Path:
         """What was last brought in line in MLflow."""
         return self.path / "tracking.json"

@@ -159,6 +159,60 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     return Interval(mean, mean - half, mean + half, len(values))
 
 
+def attainment_surface(fronts: Sequence[np.ndarray], at_least: int) -> np.ndarray:
+    """The goals that at least so many of the fronts attain, as the corners (k, m) of their boundary, by first column.
+
+    A front (n, m) attains every point that is not better than it in any objective. The boundary attained by 1 is the
+    best, by half of the fronts the median, by all the worst surface (empirical attainment function: Grunert da Fonseca,
+    Fonseca and Hall 2001; computed by moocore). Empty where fewer than `at_least` fronts have points.
+    """
+    import moocore
+
+    filled = [front for front in fronts if len(front)]
+    if at_least > len(filled):
+        return np.empty((0, fronts[0].shape[1]))
+    sets = np.repeat(np.arange(len(filled)), [len(front) for front in filled])
+    corners: np.ndarray = moocore.eaf(np.vstack(filled), sets, percentiles=[100 * at_least / len(filled)])[:, :-1]
+    return corners[np.lexsort(corners.T[::-1])]
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A two-sided test of paired differences."""
+
+    p: float
+    """Probability of differences at least as far from 0, were their signs chance."""
+    smallest: float
+    """The smallest p that this many differences can have: 2^(1 - count). Above 0.05 no outcome is significant."""
+    count: int
+    """Differences, those that are 0 included."""
+
+
+def signed_rank_test(differences: Sequence[float]) -> PairedTest:
+    """Wilcoxon's signed-rank test (Wilcoxon 1945), by scipy: exact up to 50 differences without ties, 13 with.
+
+    Raises:
+        ValueError: no differences.
+    """
+    from scipy import stats
+
+    if not len(differences):
+        raise ValueError("no differences")
+    count = len(differences)
+    p = float(stats.wilcoxon(differences).pvalue) if any(differences) else 1.0
+    return PairedTest(p=p, smallest=min(1.0, 2.0 ** (1 - count)), count=count)
+
+
+def mean_ranks(values: Sequence[Sequence[float]]) -> list[float]:
+    """Mean rank of each competitor over blocks (rows: blocks, columns: competitors); 1 is the largest value.
+
+    Equal values share the mean of their ranks, as in Friedman's test (Friedman 1937).
+    """
+    from scipy import stats
+
+    return [float(rank) for rank in stats.rankdata(-np.array(values, dtype=float), axis=1).mean(axis=0)]
+
+
 def seconds_of(evaluations: Sequence[Evaluation]) -> float:
     """Seconds of training and measuring, summed."""
     return float(sum(evaluation.cost.seconds for evaluation in evaluations))

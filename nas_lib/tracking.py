@@ -43,7 +43,11 @@ POINTS = "nas.points"
 """Tag: how many of its metric points a run has."""
 CONTENT = "nas.content"
 """Tag: digest of what a run has; once a result was replaced it differs from that of the files."""
+ATTACHED = "nas.attached"
+"""Tag: digest of the figures attached to the run of a search."""
 PARENT = "mlflow.parentRunId"
+OF_EVERY_SEARCH = ("front", "hypervolume", "learning-curves", "ranks")
+"""Figures of the whole experiment that the run of each search has, beside the drawings of its own finalists."""
 
 LOCK_SECONDS = 600
 METRICS_PER_BATCH = 800
@@ -150,27 +154,39 @@ def sync(experiment: Experiment) -> Synced:
 
 
 def log_report(experiment: Experiment) -> None:
-    """Attach the report and the figures, as far as they exist, to the run `report` of the experiment.
+    """Attach report, figures and tables, as far as they exist, to the run `report`, and to each search its own figures.
 
     Raises:
         TrackingUnavailable: the store or server cannot be written.
     """
-    report = experiment.folder.report
-    figures = sorted(path for path in experiment.folder.figures.glob("*") if path.is_file())
-    files = [path for path in (report, *figures) if path.exists()]
+    places = experiment.folder
+    folders = (places.figures, places.tables)
+    files = [
+        path for path in (places.report, *(path for one in folders for path in sorted(one.glob("*")))) if path.is_file()
+    ]
     if not files:
         return
-    content = _digest([(path.name, hashlib.blake2b(path.read_bytes()).hexdigest()) for path in files])
     with _writing(experiment) as (client, folder):
         identity = f"{experiment.experiment}/report"
-        found, _ = _existing(client, folder, identity)
+        found, _ = _existing(client, folder)
         run = found.get(identity) or client.create_run(folder, run_name="report", tags={ID: identity, "kind": "report"})
-        if run.data.tags.get(CONTENT) == content and run.info.status == "FINISHED":
-            return
-        for path in files:
-            client.log_artifact(run.info.run_id, str(path), None if path == report else "figures")
-        client.set_tag(run.info.run_id, CONTENT, content)
-        client.set_terminated(run.info.run_id)
+        _attach(client, run, files, CONTENT)
+        if run.info.status != "FINISHED":
+            client.set_terminated(run.info.run_id)
+        for search in searches_of(experiment):
+            own = re.compile(rf"({'|'.join(OF_EVERY_SEARCH)}|(graph|levels)-{search.label}-seed-{search.seed}-.*)\.svg")
+            if (parent := found.get(_identity(search))) is not None:
+                _attach(client, parent, [path for path in files if own.fullmatch(path.name)], ATTACHED)
+
+
+def _attach(client: MlflowClient, run: Run, files: Sequence[Path], tag: str) -> None:
+    """Make files artifacts of a run, in folders as on disk, unless its tag says that they are already."""
+    content = _digest([(path.name, hashlib.blake2b(path.read_bytes()).hexdigest()) for path in files])
+    if run.data.tags.get(tag) == content:
+        return
+    for path in files:
+        client.log_artifact(run.info.run_id, str(path), path.parent.name if path.suffix != ".html" else None)
+    client.set_tag(run.info.run_id, tag, content)
 
 
 def register(experiment: Experiment) -> int:
@@ -441,12 +457,19 @@ def _of_search(search: Search, history: History) -> Projection:
     times: list[int] = []
     failed = infeasible = 0
     front: History = []
+    names = experiment.objective_names
     for step, evaluation in enumerate(done, 1):
         failed += not evaluation.ok
         infeasible += evaluation.ok and not evaluation.feasible
-        front = pareto.front([*front, evaluation], experiment.objective_names)
+        front = pareto.front([*front, evaluation], names)
         times.append(max([*times[-1:], _ms(evaluation.cost.finished)]))
-        figures = {"candidates": step, "failed": failed, "infeasible": infeasible, "front_size": len(front)}
+        figures: dict[str, float] = {
+            "candidates": step,
+            "failed": failed,
+            "infeasible": infeasible,
+            "front_size": len(front),
+        }
+        figures |= {f"best_{name}": min(one.objectives[name] for one in front) for name in names if front}
         points += [(name, value, times[-1], step) for name, value in figures.items()]
     if complete:
         trace = _hypervolumes(search, len(done))
@@ -464,7 +487,14 @@ def _of_search(search: Search, history: History) -> Projection:
         finished=max((cost.finished for cost in trained), default=0.0),
         params=_flat(configuration),
         points=points,
-        tags={"kind": "search", "strategy": search.label, "seed": str(search.seed)},
+        tags={
+            "kind": "search",
+            "strategy": search.label,
+            "seed": str(search.seed),
+            "task": experiment.task.name,
+            "space": experiment.space.name,
+            "objectives": ", ".join(names),
+        },
     )
 
 

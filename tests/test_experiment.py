@@ -294,7 +294,7 @@ def test_all_mistakes_of_a_file_come_at_once() -> None:
         (
             {"strategies": [{"name": "random", "label": "figures"}]},
             "strategies: label 'figures' is the name of another folder, "
-            "allowed is any but ['benchmarks', 'figures', 'logs']",
+            "allowed is any but ['benchmarks', 'figures', 'logs', 'tables']",
         ),
         (
             {"budget": {"rounds": 2, "lag": 5}},

@@ -164,3 +164,50 @@ def test_one_value_has_no_interval_and_none_is_refused() -> None:
     assert pareto.mean_interval([4.0]) == pareto.Interval(4.0, 4.0, 4.0, 1)
     with pytest.raises(ValueError, match="no values"):
         pareto.mean_interval([])
+
+
+FRONTS = [np.array([[1.0, 3.0], [3.0, 1.0]]), np.array([[2.0, 2.0], [4.0, 0.5]]), np.array([[0.5, 4.0], [3.0, 3.0]])]
+
+
+def test_attainment_surfaces_of_three_fronts() -> None:
+    best, median, worst = (pareto.attainment_surface(FRONTS, count).tolist() for count in (1, 2, 3))
+    assert best == [[0.5, 4], [1, 3], [2, 2], [3, 1], [4, 0.5]]
+    assert median == [[1, 4], [2, 3], [3, 2], [4, 1]]
+    assert worst == [[2, 4], [3, 3]]
+
+
+def test_a_front_without_points_attains_nothing() -> None:
+    fronts = [FRONTS[0], np.empty((0, 2))]
+    assert pareto.attainment_surface(fronts, 1).tolist() == FRONTS[0].tolist()
+    assert len(pareto.attainment_surface(fronts, 2)) == 0
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=5), min_size=1, max_size=7),
+    st.integers(1, 7),
+)
+@settings(max_examples=50, deadline=None)
+def test_a_goal_is_beyond_a_surface_exactly_if_so_many_fronts_attain_it(
+    fronts: list[list[tuple[int, int]]], at_least: int
+) -> None:
+    made = [np.array(front, dtype=float) for front in fronts]
+    surface = pareto.attainment_surface(made, at_least)
+    for goal in np.ndindex(8, 8):
+        attained = sum(bool((front <= goal).all(axis=1).any()) for front in made)
+        assert bool((surface <= goal).all(axis=1).any()) == (attained >= at_least)
+
+
+def test_the_signed_rank_test_is_exact() -> None:
+    all_positive = pareto.signed_rank_test([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    assert all_positive == pareto.PairedTest(p=2 / 2**6, smallest=2 / 2**6, count=6)
+    assert pareto.signed_rank_test([1.0, -2.0, 3.0]).p == pytest.approx(
+        0.75
+    )  # sums of ranks 4 or more, 2 or less: 6 of 8
+    assert pareto.signed_rank_test([0.0, 0.0]).p == 1
+    assert pareto.signed_rank_test([0.3]) == pareto.PairedTest(p=1, smallest=1, count=1)
+    with pytest.raises(ValueError, match="no differences"):
+        pareto.signed_rank_test([])
+
+
+def test_mean_ranks_share_ties() -> None:
+    assert pareto.mean_ranks([[1, 2, 2], [3, 1, 0]]) == [2.0, 1.75, 2.25]

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,10 +24,12 @@ from nas_lib.layout import write_json, write_records, write_text
 from nas_lib.randomness import generator
 from nas_lib.records import Cost, Evaluation, Finalist, Proposal
 from nas_lib.report import drawing, provenance, style
+from nas_lib.report.analysis import analyse
 from nas_lib.report.figures import figure_names, write_figures
 from nas_lib.report.page import write_report
-from nas_lib.report.results import Retrained, best_finalist
+from nas_lib.report.results import Retrained, best_finalist, read
 from nas_lib.report.summary import compared
+from nas_lib.report.tables import table_names
 from nas_lib.search import Search, collect, propose_round, read_finalists, read_proposals, select_finalists
 from tests.synthetic import write_model
 
@@ -186,12 +189,15 @@ def test_failures_cache_hits_and_cost_are_counted(experiment: Experiment, page: 
 
 def test_charts_hold_every_successful_candidate_with_its_architecture(experiment: Experiment, page: str) -> None:
     data = data_of(page)
-    points = [trace for trace in data["charts"]["front-1"]["data"] if "meta" in trace]
+    points = [trace for trace in data["charts"]["front-1"]["data"] if "points" in trace["meta"]]
     assert sum(len(trace["x"]) for trace in points) == 32 - 4
     for trace in points:
-        assert len(data["texts"][trace["meta"]]) == len(trace["x"]) == len(trace["y"])
+        known = data["points"][trace["meta"]["points"]]
+        assert {len(known[name]) for name in ("text", "seed", "full")} == {len(trace["x"])} == {len(trace["y"])}
     proposal = read_proposals(Search(experiment, "lucky", 1).folder, 0)[0]
-    texts = [text.replace("<br>", " ") for side in ("front", "others") for text in data["texts"][f"lucky {side}"]]
+    texts = [
+        text.replace("<br>", " ") for side in ("front", "others") for text in data["points"][f"lucky {side}"]["text"]
+    ]
     assert f"seed 1, round 0, slot 0, 4 epochs {experiment.space.describe(proposal.genotype)}" in texts
 
 
@@ -202,6 +208,7 @@ def test_every_axis_has_a_title_with_its_unit(page: str) -> None:
         "front-1": ["Parameters (count)", "Validation error (%)"],
         "hypervolume": ["Evaluations", "Hypervolume (share of the box)"],
         "learning-curves": ["Epochs", "Validation error (%)"],
+        "foretelling": ["Epochs (of 4)", "Rank correlation with the end"],
     }
 
 
@@ -419,12 +426,145 @@ def test_figures_are_those_declared_and_equal_bytes_each_time(experiment: Experi
 
 
 def test_figure_names_are_known_before_anything_has_run(tmp_path: Path) -> None:
-    assert figure_names(configured(tmp_path, finalists={"count": 0})) == [
-        "front.svg",
-        "front.pdf",
-        "hypervolume.svg",
-        "hypervolume.pdf",
-    ]
+    names = figure_names(configured(tmp_path, finalists={"count": 0}))
+    plots = {Path(name).stem for name in names}
+    assert {"front", "hypervolume-seconds", "importance", "draws"} < plots and "finalists" not in plots
+    assert sorted(names) == sorted(f"{plot}.{suffix}" for plot in plots for suffix in ("svg", "pdf"))
+
+
+def test_tables_hold_the_numbers_behind_the_figures(experiment: Experiment) -> None:
+    write_figures(experiment)
+    folder = experiment.folder.tables
+    assert sorted(path.name for path in folder.iterdir()) == sorted(table_names())
+    tables = {path.stem: pd.read_csv(path) for path in folder.iterdir()}
+    candidates = tables["candidates"]
+    assert len(candidates) == 32 and (candidates["status"] == "failed").sum() == 4
+    best = tables["attainment"].query("strategy == 'lucky' and surface == 'best'")
+    front = candidates.query("strategy == 'lucky' and front")
+    assert sorted(zip(best["parameters"], best["error"], strict=True)) == sorted(
+        zip(front["parameters"], front["error"], strict=True)
+    )
+    compared = json.loads(experiment.folder.comparison.read_text())
+    course = tables["hypervolume"].query("strategy == 'random' and seed == 2")
+    assert course["hypervolume"].tolist() == pytest.approx(compared["searches"][-1]["hypervolume"])
+    assert course["seconds"].is_monotonic_increasing
+    assert tables["comparison"]["mean_rank"].sum() == 3
+    assert tables["comparison"]["smallest_p"].dropna().tolist() == [0.5]
+    assert len(tables["finalists"]) == 2 * sum(len(finalists) for finalists in finalists_of(experiment).values())
+    assert set(tables["foretelling"]["epochs"]) == {1, 2, 3}
+
+
+def finalists_of(experiment: Experiment) -> dict[tuple[str, int], list[Finalist]]:
+    places = [(label, seed) for label in experiment.labels for seed in experiment.seeds]
+    return {place: read_finalists(Search(experiment, *place)) for place in places}
+
+
+# --- what the evaluations say about the space ------------------------------------------------------
+
+
+def test_too_few_candidates_are_said_to_tell_nothing(page: str) -> None:
+    words = words_of(page)
+    assert re.search(r"Validation error: \d+ different points of the space were fully trained; fewer than 20", words)
+    assert "No two points of the space were drawn from several times" in words
+    assert "with 2 seeds p cannot be smaller than 0.5, so no difference can be significant" in words
+
+
+def rewritten(experiment: Experiment, error: Callable[[Proposal, int], float]) -> Experiment:
+    """The experiment with other errors, from the proposal and the number of the candidate."""
+    number = 0
+    for label in experiment.labels:
+        for seed in experiment.seeds:
+            folder = Search(experiment, label, seed).folder
+            for path in sorted(folder.path.glob("round-*/candidate-*/evaluation.json")):
+                evaluation = Evaluation.model_validate_json(path.read_text())
+                value = error(evaluation.proposal, number)
+                objectives = evaluation.objectives | {"error": value}
+                changed = evaluation.model_copy(update={"objectives": objectives, "metrics": {"error": value}})
+                write_text(path, changed.model_dump_json())
+                number += 1
+    write_json(experiment.folder.comparison, compare(experiment))
+    return experiment
+
+
+ONE_NUMBER = {**SPACE, "levels": [{"model": "WS", "nodes": 8, "k": 4, "p": [0.1, 0.9]}]}
+MANY = {"space": ONE_NUMBER, "strategies": ["random"], "finalists": {"count": 0}, "seeds": [1, 2, 3, 4]}
+
+
+def test_the_number_that_decides_is_shown_with_its_uncertainty(tmp_path: Path) -> None:
+    experiment = made_up(configured(tmp_path, **MANY), failing=0)
+    rewritten(experiment, lambda proposal, _: 0.1 + proposal.genotype["levels"][0]["p"] / 2)
+    page = page_of(experiment)
+    assert "the interval of level 1 p lies above 0" in words_of(page)
+    charts = data_of(page)["charts"]
+    (importance,) = charts["importance-error"]["data"]
+    assert importance["y"] == ["level 1 p"] and importance["x"][0] > importance["error_x"]["arrayminus"][0]
+    _, curve = charts["dependence-error-1"]["data"]
+    assert 0.1 <= curve["x"][0] < curve["x"][-1] <= 0.9
+    assert curve["y"] == sorted(curve["y"])
+    write_figures(experiment)
+    table = pd.read_csv(experiment.folder.tables / "importance.csv")
+    assert table.query("objective == 'error'")["importance"].item() == pytest.approx(importance["x"][0], rel=1e-4)
+
+
+def test_noise_is_not_shown_as_importance(tmp_path: Path) -> None:
+    experiment = made_up(configured(tmp_path, **MANY), failing=0)
+    rewritten(experiment, lambda _, number: 0.2 + 0.1 * (number % 2))
+    analysis = analyse(read(experiment))
+    (error,) = (one for one in analysis.dependences if one.objective == "error")
+    assert error.found is not None and error.found.r2 <= 0
+    page = page_of(experiment)
+    assert "Validation error: the surrogate explains nothing of candidates it has not seen" in words_of(page)
+    assert "importance-error" not in data_of(page)["charts"]
+
+
+def test_draws_of_equal_generators_are_compared(tmp_path: Path) -> None:
+    space = {**SPACE, "levels": [{"model": "WS", "nodes": [6, 9], "k": 2, "p": 0.5}]}
+    experiment = made_up(configured(tmp_path, **(MANY | {"space": space})), failing=0)
+    rewritten(experiment, lambda proposal, number: proposal.genotype["levels"][0]["nodes"] / 50 + number % 3 / 1000)
+    page = page_of(experiment)
+    assert re.search(
+        r"Validation error: 4 generators, \d+ draws\. Standard deviation between generators 2\.\d+ %, within 0\.\d+ %; "
+        r"intraclass correlation 0\.99 \(95 % CI 0\.\d+ to 1\.00\)",
+        words_of(page),
+    )
+    draws, means = data_of(page)["charts"]["spread-error"]["data"]
+    assert means["x"] == [1, 2, 3, 4] and means["y"] == sorted(means["y"])
+    assert len(draws["x"]) > 8
+
+
+def test_partly_trained_candidates_are_shown_apart_and_epochs_are_compared(tmp_path: Path) -> None:
+    strategies = [{"name": "hyperband", "eta": 2}, "random"]
+    budget = {"rounds": 4, "proposals": 6, "jobs": 1, "epochs": 4}
+    experiment = made_up(configured(tmp_path, strategies=strategies, budget=budget, seeds=[1]), failing=0)
+    page = page_of(experiment)
+    data = data_of(page)
+    assert data["charts"]["hypervolume-epochs"]["layout"]["xaxis"]["title"]["text"] == "Epochs"
+    full = [known for name, known in data["points"].items() if name.startswith("hyperband")]
+    assert {state for known in full for state in known["full"]} == {True, False}
+    assert 'name="full"' in page
+    write_figures(experiment)
+
+
+def test_every_level_of_a_graph_is_drawn_alone() -> None:
+    experiment = configured(Path("unused"))
+    graph = experiment.space.graph(experiment.space.sample(np.random.default_rng(1)))
+    top, inner = drawing.levels(graph).values()
+    cells = {attributes["group"] for _, attributes in graph.nodes(data=True) if attributes["group"]}
+    inside = [int(attributes["label"]) for _, attributes in top.nodes(data=True) if attributes["kind"] == "graph"]
+    operations = [node for node, kind in graph.nodes(data="kind") if kind == "operation"]
+    assert (len(inside), sum(inside)) == (len(cells), len(operations))
+    assert [kind for _, kind in inner.nodes(data="kind")].count("operation") == max(inside)
+    for level in (top, inner):
+        assert nx.is_directed_acyclic_graph(level)
+        assert {"input", "output"} < set(dict(level.nodes(data="kind")).values())
+    ElementTree.fromstring(drawing.levels_svg(graph, "a < b"))  # noqa: S314
+
+
+def test_a_graph_of_one_level_has_no_levels_to_draw() -> None:
+    experiment = configured(Path("unused"), space=ONE_NUMBER)
+    graph = experiment.space.graph(experiment.space.sample(np.random.default_rng(1)))
+    assert drawing.levels(graph) == {}
+    assert drawing.levels_svg(graph, "") == ""
 
 
 # --- drawings of graphs ----------------------------------------------------------------------------
@@ -553,4 +693,36 @@ def test_the_legend_hides_and_shows_a_strategy(browser: Any, experiment: Experim
     assert 0 < points.count() < before
     front.locator(".legendtoggle").first.click()
     tab.wait_for_function("count => document.querySelectorAll('#front-1 .points path').length === count", arg=before)
+    assert troubles == []
+
+
+def test_a_chosen_seed_leaves_its_own_candidates_and_lines(browser: Any, experiment: Experiment, page: str) -> None:
+    tab, troubles = opened(browser, experiment.folder.report, 1280)
+    count = "() => document.querySelectorAll('#front-1 .points path').length"
+    before = tab.evaluate(count)
+    of_seed = {
+        seed: sum(known["seed"].count(seed) for known in data_of(page)["points"].values()) for seed in experiment.seeds
+    }
+    assert sum(of_seed.values()) == before
+    tab.select_option("#filter [name=seed]", "2")
+    tab.wait_for_function(f"count => ({count})() === count", arg=of_seed[2])
+    shown = "() => document.getElementById('hypervolume').data.filter((trace) => trace.visible).map((t) => t.meta)"
+    assert tab.evaluate(shown) == [{"strategy": label, "seed": 2, "alone": True} for label in experiment.labels]
+    tab.select_option("#filter [name=strategy]", "lucky")
+    assert tab.evaluate(shown) == [{"strategy": "lucky", "seed": 2, "alone": True}]
+    tab.select_option("#filter [name=seed]", "")
+    tab.select_option("#filter [name=strategy]", "")
+    tab.wait_for_function(f"count => ({count})() === count", arg=before)
+    assert troubles == []
+
+
+def test_choosing_a_candidate_shows_its_architecture_below(browser: Any, experiment: Experiment, page: str) -> None:
+    tab, troubles = opened(browser, experiment.folder.report, 390)
+    front = tab.locator("#front-1")
+    front.scroll_into_view_if_needed()
+    point = front.locator(".scatterlayer .trace .points path").last.bounding_box()
+    tab.mouse.click(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
+    details = tab.locator("[data-details-of=front-1]")
+    tab.wait_for_function("() => document.querySelector('[data-details-of=front-1]').textContent")
+    assert re.fullmatch(r"\w+, seed \d, round \d, slot \d, 4 epochs WS\(.*, draw \d+", details.text_content())
     assert troubles == []

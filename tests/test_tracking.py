@@ -191,6 +191,11 @@ def test_a_search_shows_its_configuration_and_its_course(synced: Experiment) -> 
     compared = comparison.compare(synced)["searches"][0]
     assert points_of(synced, run, "hypervolume") == list(enumerate(compared["hypervolume"], 1))
     assert run.data.metrics["front_size"] == compared["front"]
+    runs = [one for name, one in runs_of(synced).items() if " r0" in name and "error" in one.data.metrics]
+    for objective in ("error", "parameters"):
+        assert run.data.metrics[f"best_{objective}"] == min(one.data.metrics[objective] for one in runs)
+        course = [value for _, value in points_of(synced, run, f"best_{objective}")]
+        assert course == sorted(course, reverse=True)
 
 
 def test_an_unfinished_search_is_scheduled_and_grows_with_its_results(make_experiment: MakeExperiment) -> None:
@@ -422,6 +427,8 @@ def test_the_report_is_attached_once_and_again_when_it_changed(finished: Experim
     assert runs_of(finished) == {}, "there is nothing to attach yet"
     finished.folder.figures.mkdir()
     (finished.folder.figures / "front.svg").write_text("<svg/>")
+    finished.folder.tables.mkdir()
+    (finished.folder.tables / "candidates.csv").write_text("strategy")
     for text in ("first", "first", "second"):
         finished.folder.report.write_text(text)
         log_report(finished)
@@ -430,6 +437,7 @@ def test_the_report_is_attached_once_and_again_when_it_changed(finished: Experim
         assert run.info.status == "FINISHED"
         assert (artifacts / "report.html").read_text() == text
         assert (artifacts / "figures" / "front.svg").read_text() == "<svg/>"
+        assert (artifacts / "tables" / "candidates.csv").read_text() == "strategy"
     assert sync(finished) == Synced(created=RUNS), "sync leaves the report alone"
 
 
@@ -537,6 +545,22 @@ def test_results_on_a_second_data_set_are_runs_of_their_own(make_experiment: Mak
     assert second.data.tags["kind"] == "transfer"
     assert points_of(experiment, second, "test_error") == [(0, 0.2), (1, 0.2 + 0.1), (2, 0.4)]
     assert second.data.metrics["test_error_mean"] == pytest.approx(0.3)
+
+
+def test_a_search_has_the_figures_that_concern_it_also_after_it_was_replaced(finished: Experiment) -> None:
+    finished.folder.figures.mkdir()
+    names = ("front.svg", "front.pdf", "graph-random-seed-1-finalist-0.svg", "graph-random-seed-11-finalist-0.svg")
+    for name in names:
+        (finished.folder.figures / name).write_text(name)
+    for rounds in (2, 3):
+        longer = finished.model_copy(update={"budget": finished.budget.model_copy(update={"rounds": rounds})})
+        write_everything(longer)
+        sync(longer)
+        log_report(longer)
+        run = runs_of(longer)["random-1"]
+        attached = Path(finished.results) / "mlartifacts" / run.info.run_id / "artifacts" / "figures"
+        assert sorted(path.name for path in attached.iterdir()) == ["front.svg", "graph-random-seed-1-finalist-0.svg"]
+        assert sync(longer).unchanged == len(runs_of(longer)) - 1, "all but the report"
 
 
 def test_a_search_imports_no_mlflow() -> None:

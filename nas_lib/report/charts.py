@@ -6,13 +6,17 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypedDict
 
+import numpy as np
 from plotly import graph_objects as go
 
+from nas_lib import pareto
 from nas_lib.records import Evaluation
 from nas_lib.report import style
-from nas_lib.report.results import Results, band, validation_error
+from nas_lib.report.analysis import Analysis, Dependence, Spread
+from nas_lib.report.results import Results, band, staircase, validation_error
+from nas_lib.report.statistics import Estimate
 
 MANY_POINTS = 2000
 """From this many points on they are drawn by the graphics card."""
@@ -22,6 +26,10 @@ HIGHLIGHTS = 3
 """Best learning curves, shown in bold."""
 
 
+IMPORTANT = 6
+"""Searched numbers whose partial dependence the page shows, the most important ones; the files show all."""
+
+
 @dataclass(frozen=True)
 class Chart:
     """One figure of the page."""
@@ -29,31 +37,58 @@ class Chart:
     name: str
     """Letters, digits and hyphens: the identity of its element."""
     figure: dict[str, Any]
-    """What plotly draws. The text of a trace with `meta` stands in `texts`."""
+    """What plotly draws. The `meta` of a trace says when it is shown: see `Meta`."""
 
 
-def charts(results: Results) -> list[Chart]:
+class Meta(TypedDict, total=False):
+    """What the filters of the page know of a trace. A trace without it is always shown."""
+
+    strategy: str
+    seed: int
+    """It is shown for this seed and for all of them."""
+    together: bool
+    """It is of all seeds and shown only where no seed is chosen."""
+    alone: bool
+    """It is shown only where its seed is chosen."""
+    points: str
+    """Its points are candidates: the key of what `points` knows of them."""
+
+
+def charts(results: Results, analysis: Analysis) -> list[Chart]:
     """All charts there is data for."""
     figures: dict[str, go.Figure | None] = {}
-    if any(evaluation.ok for _, _, evaluation in results.evaluations()):
+    if any(evaluation.counts for _, _, evaluation in results.evaluations()):
         for number, (x, y) in enumerate(results.pairs, start=1):
             figures[f"front-{number}"] = _front(results, x, y)
         if not results.pairs:
             figures["best-so-far"] = _best_so_far(results)
         figures["hypervolume"] = _hypervolume(results)
+        if results.partial:
+            figures["hypervolume-epochs"] = _hypervolume(results, "epochs")
         figures["learning-curves"] = _learning_curves(results)
+        figures["foretelling"] = _foretelling(results, analysis)
+        for dependence in analysis.dependences:
+            figures |= _dependence(results, analysis.dimensions, dependence)
+        figures |= {f"spread-{spread.objective}": _spread(spread) for spread in analysis.spreads}
     return [
-        Chart(name, {key: figure.to_plotly_json()[key] for key in ("data", "layout")})
+        Chart(name.replace("_", "-"), {key: figure.to_plotly_json()[key] for key in ("data", "layout")})
         for name, figure in figures.items()
         if figure is not None
     ]
 
 
-def texts(results: Results) -> dict[str, list[str]]:
-    """What is shown when the pointer is on a candidate, per strategy and side of the front; once for all charts."""
+def points(results: Results) -> dict[str, dict[str, list[Any]]]:
+    """What the page knows of candidates, per strategy and side of the front; once for all charts.
+
+    Three lists each: the text shown where the pointer is on a candidate, its seed, and whether it was fully trained.
+    """
     describe = results.experiment.space.describe
     return {
-        f"{label} {side}": [_text(seed, evaluation, describe) for seed, evaluation in members]
+        f"{label} {side}": {
+            "text": [_text(seed, evaluation, describe) for seed, evaluation in members],
+            "seed": [seed for seed, _ in members],
+            "full": [evaluation.proposal.full for _, evaluation in members],
+        }
         for label in results.histories
         for side, members in _sides(results, label).items()
     }
@@ -81,35 +116,77 @@ def _number(value: float) -> float | None:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
+def _layout(figure: go.Figure, x: dict[str, Any], y: dict[str, Any], **options: Any) -> go.Figure:
+    """The figure with its axes; `title` is the text of each."""
+
+    def axis(given: dict[str, Any]) -> dict[str, Any]:
+        return {**given, "title": {"text": given["title"]}}
+
+    return figure.update_layout(template=None, xaxis=axis(x), yaxis=axis(y), **options)
+
+
 def _front(results: Results, x: str, y: str) -> go.Figure:
-    """Every successful candidate in two objectives, and the front of each strategy as a staircase."""
+    """Every successful candidate in two objectives, and what each strategy attains."""
 
     def value_of(name: str) -> Callable[[Evaluation], float]:
         return lambda evaluation: style.scaled(name, evaluation.objectives[name])
 
+    successful = [evaluation for _, _, evaluation in results.evaluations() if evaluation.ok]
+    horizontal, vertical = ([value_of(name)(found) for found in successful] for name in (x, y))
+    far = max(horizontal), max(vertical)
     figure = go.Figure()
     for index, label in enumerate(results.histories):
-        steps = results.front(label, (x, y))
-        figure.add_trace(
-            go.Scatter(
-                x=[_number(value_of(x)(step)) for step in steps],
-                y=[_number(value_of(y)(step)) for step in steps],
-                mode="lines",
-                line={"shape": "hv", "color": style.colour(index), "width": 1.5},
-                name=label,
-                legendgroup=label,
-                showlegend=False,
-                hoverinfo="skip",
-            )
+        best, median, worst = (
+            staircase([(style.scaled(x, one), style.scaled(y, other)) for one, other in surface], far)
+            for surface in results.attainment(label, (x, y))
         )
+        seeds = list(results.histories[label])
+        if len(seeds) > 1:
+            figure.add_trace(_area(index, [*best, *reversed(worst)], label))
+        figure.add_trace(_line(index, median, {"strategy": label, "together": True}, label))
+        for seed, history in results.histories[label].items():
+            if len(seeds) > 1:
+                steps = [(value_of(x)(one), value_of(y)(one)) for one in pareto.front(history, (x, y))]
+                meta: Meta = {"strategy": label, "seed": seed, "alone": True}
+                figure.add_trace(_line(index, staircase(steps, far), meta, label))
         _add_candidates(figure, results, label, (style.axis(x), value_of(x)), (style.axis(y), value_of(y)))
-    successful = [evaluation for _, _, evaluation in results.evaluations() if evaluation.ok]
-    figure.update_layout(
-        template=None,
-        xaxis={"title": {"text": style.axis(x)}, "type": style.axis_type([value_of(x)(found) for found in successful])},
-        yaxis={"title": {"text": style.axis(y)}, "type": style.axis_type([value_of(y)(found) for found in successful])},
+    return _layout(
+        figure,
+        {"title": style.axis(x), "type": style.axis_type(horizontal)},
+        {"title": style.axis(y), "type": style.axis_type(vertical)},
     )
-    return figure
+
+
+Vertices = Sequence[tuple[float, float]]
+
+
+def _line(index: int, vertices: Vertices, meta: Meta, label: str) -> go.Scatter:
+    return go.Scatter(
+        x=[_number(x) for x, _ in vertices],
+        y=[_number(y) for _, y in vertices],
+        mode="lines",
+        line={"color": style.colour(index), "width": 1.8, "dash": style.dash(index)},
+        name=label,
+        legendgroup=label,
+        showlegend=False,
+        hoverinfo="skip",
+        meta=meta,
+    )
+
+
+def _area(index: int, vertices: Vertices, label: str) -> go.Scatter:
+    return go.Scatter(
+        x=[_number(x) for x, _ in vertices],
+        y=[_number(y) for _, y in vertices],
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor=_faint(style.colour(index)),
+        legendgroup=label,
+        showlegend=False,
+        hoverinfo="skip",
+        meta={"strategy": label, "together": True},
+    )
 
 
 def _best_so_far(results: Results) -> go.Figure:
@@ -131,10 +208,7 @@ def _best_so_far(results: Results) -> go.Figure:
             ("Evaluation", lambda evaluation: place[id(evaluation)]),
             (style.axis(name), lambda evaluation: style.scaled(name, evaluation.objectives[name])),
         )
-    figure.update_layout(
-        template=None, xaxis={"title": {"text": "Evaluations"}}, yaxis={"title": {"text": style.axis(name)}}
-    )
-    return figure
+    return _layout(figure, {"title": "Evaluations"}, {"title": style.axis(name)})
 
 
 Coordinate = tuple[str, Callable[[Evaluation], float]]
@@ -162,49 +236,63 @@ def _add_candidates(figure: go.Figure, results: Results, label: str, x: Coordina
                 name=label,
                 legendgroup=label,
                 showlegend=on_front,
-                meta=f"{label} {side}",
+                meta={"strategy": label, "points": f"{label} {side}"},
                 hovertemplate=f"<b>{label}</b>, %{{text}}<br>{x[0]}: %{{x:,}}<br>{y[0]}: %{{y:,}}<extra></extra>",
             )
         )
 
 
-def _hypervolume(results: Results) -> go.Figure:
+def _hypervolume(results: Results, spent: Literal["epochs", "seconds"] | None = None) -> go.Figure:
     figure = go.Figure()
     for label in results.histories:
-        _add_band(figure, results, label, results.hypervolumes(label))
-    figure.update_layout(
-        template=None,
-        xaxis={"title": {"text": "Evaluations"}},
-        yaxis={"title": {"text": "Hypervolume (share of the box)"}, "rangemode": "tozero"},
-    )
-    return figure
+        _add_band(figure, results, label, results.hypervolumes(label), spent=spent)
+    title = spent.capitalize() if spent else "Evaluations"
+    return _layout(figure, {"title": title}, {"title": "Hypervolume (share of the box)", "rangemode": "tozero"})
 
 
 def _add_band(
-    figure: go.Figure, results: Results, label: str, series: Sequence[Sequence[float]], objective: str | None = None
+    figure: go.Figure,
+    results: Results,
+    label: str,
+    series: Sequence[Sequence[float]],
+    objective: str | None = None,
+    spent: Literal["epochs", "seconds"] | None = None,
 ) -> None:
-    """The mean over seeds as a step line, within the range from the lowest to the highest seed."""
-    found = band(series)
+    """The mean over seeds as a step line, within the range from the lowest to the highest seed; and each seed alone."""
+    places = results.spent(label, spent) if spent else None
+    found = band(series, places)
     if found is None:
         return
     index = results.experiment.labels.index(label)
     colour = style.colour(index)
+    what = spent or "evaluations"
 
-    def line(values: Iterable[float], **options: Any) -> go.Scatter:
+    def line(x: Iterable[float], values: Iterable[float], meta: Meta, **options: Any) -> go.Scatter:
         y = [_number(style.scaled(objective, value) if objective else value) for value in values]
-        return go.Scatter(x=found.evaluations.tolist(), y=y, name=label, legendgroup=label, mode="lines", **options)
+        return go.Scatter(x=list(x), y=y, name=label, legendgroup=label, mode="lines", meta=meta, **options)
 
+    together: Meta = {"strategy": label, "together": True}
     edge: dict[str, Any] = {"line": {"width": 0, "shape": "hv"}, "showlegend": False, "hoverinfo": "skip"}
-    figure.add_trace(line(found.low, **edge))
-    figure.add_trace(line(found.high, fill="tonexty", fillcolor=_faint(colour), **edge))
+    stroke = {"color": colour, "shape": "hv", "width": 2, "dash": style.dash(index)}
+    figure.add_trace(line(found.x, found.low, together, **edge))
+    figure.add_trace(line(found.x, found.high, together, fill="tonexty", fillcolor=_faint(colour), **edge))
+    over = f"<b>{label}</b><br>after %{{x}} {what}: %{{y:.4g}}"
     figure.add_trace(
         line(
+            found.x,
             found.mean,
-            line={"color": colour, "shape": "hv", "width": 2, "dash": "dash" if index % 2 else "solid"},
+            together,
+            line=stroke,
             showlegend=objective is None,
-            hovertemplate=f"<b>{label}</b><br>after %{{x}} evaluations: %{{y:.4g}}, mean over seeds<extra></extra>",
+            hovertemplate=f"{over}, mean over seeds<extra></extra>",
         )
     )
+    seeds = list(results.histories[label])
+    for seed, values, x in zip(seeds, series, places or [range(1, len(one) + 1) for one in series], strict=False):
+        if len(seeds) > 1:
+            alone: Meta = {"strategy": label, "seed": seed, "alone": True}
+            hover = f"{over}, seed {seed}<extra></extra>"
+            figure.add_trace(line(x, values, alone, line=stroke, showlegend=objective is None, hovertemplate=hover))
 
 
 def _faint(colour: str) -> str:
@@ -227,23 +315,28 @@ def _learning_curves(results: Results) -> go.Figure | None:
         ]
         trained.sort(key=lambda candidate: candidate[0])
         candidates += trained
-        x: list[int | None] = []
-        y: list[float | None] = []
-        for *_, evaluation in trained[:: -(-len(trained) // CURVES) or 1]:
-            curve = evaluation.curves["validation_error"]
-            x += [*range(1, len(curve) + 1), None]
-            y += [*(_number(100 * value) for value in curve), None]
-        figure.add_trace(
-            go.Scatter(
-                x=x,
-                y=y,
-                mode="lines",
-                line={"color": style.colour(index), "width": 0.8},
-                opacity=0.45,
-                name=label,
-                hoverinfo="skip",
+        shown = trained[:: -(-len(trained) // CURVES) or 1]
+        for place, seed in enumerate(results.histories[label]):
+            x: list[int | None] = []
+            y: list[float | None] = []
+            for evaluation in (evaluation for *_, of, evaluation in shown if of == seed):
+                curve = evaluation.curves["validation_error"]
+                x += [*range(1, len(curve) + 1), None]
+                y += [*(_number(100 * value) for value in curve), None]
+            figure.add_trace(
+                go.Scatter(
+                    x=x,
+                    y=y,
+                    mode="lines",
+                    line={"color": style.colour(index), "width": 0.8},
+                    opacity=0.45,
+                    name=label,
+                    legendgroup=label,
+                    showlegend=place == 0,
+                    hoverinfo="skip",
+                    meta={"strategy": label, "seed": seed},
+                )
             )
-        )
     candidates.sort(key=lambda candidate: candidate[0])
     for dash, (_, label, seed, evaluation) in zip(("solid", "dash", "dot"), candidates[:HIGHLIGHTS], strict=False):
         curve = evaluation.curves["validation_error"]
@@ -257,11 +350,137 @@ def _learning_curves(results: Results) -> go.Figure | None:
                 marker={"size": 6},
                 name=name,
                 hovertemplate=f"{name}<br>epoch %{{x}}: %{{y:.2f}} %<extra></extra>",
+                meta={"strategy": label, "seed": seed},
             )
         )
-    figure.update_layout(
-        template=None,
-        xaxis={"title": {"text": "Epochs"}},
-        yaxis={"title": {"text": "Validation error (%)"}, "rangemode": "tozero"},
+    if not candidates:
+        return None
+    return _layout(figure, {"title": "Epochs"}, {"title": "Validation error (%)", "rangemode": "tozero"})
+
+
+def _foretelling(results: Results, analysis: Analysis) -> go.Figure | None:
+    """Rank correlation of the validation error after some epochs with that at the end."""
+    figure = go.Figure()
+    for index, (label, entries) in enumerate(analysis.foretelling.items()):
+        values = [entry.correlation for entry in entries]
+        if not entries:
+            continue
+        figure.add_trace(
+            go.Scatter(
+                x=[entry.epochs for entry in entries],
+                y=[_number(value.value) for value in values],
+                error_y=_whiskers(values),
+                mode="lines+markers",
+                line={"color": style.colour(index), "width": 1.5, "dash": style.dash(index)},
+                marker={"size": 8, "symbol": style.marker(index)[0]},
+                name=f"{label} (n = {entries[0].candidates})",
+                hovertemplate=f"<b>{label}</b><br>after %{{x}} epochs: %{{y:.2f}}<extra></extra>",
+                meta={"strategy": label},
+            )
+        )
+    if not figure.data:
+        return None
+    last = results.experiment.budget.epochs
+    return _layout(
+        figure,
+        {"title": f"Epochs (of {last})", "dtick": max(1, last // 10)},
+        {"title": "Rank correlation with the end"},
     )
-    return figure if candidates else None
+
+
+def _whiskers(estimates: Sequence[Estimate]) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [_number(one.high - one.value) for one in estimates],
+        "arrayminus": [_number(one.value - one.low) for one in estimates],
+        "thickness": 1.2,
+        "width": 4,
+    }
+
+
+def _dependence(results: Results, dimensions: Sequence[str], dependence: Dependence) -> dict[str, go.Figure]:
+    """The importance of the searched numbers, and how the objective depends on the most important ones."""
+    found, name = dependence.found, dependence.objective
+    if found is None or dependence.remark:
+        return {}
+    order = sorted(range(len(dimensions)), key=lambda place: found.importance[place].value)
+    figure = go.Figure(
+        go.Scatter(
+            x=[_number(found.importance[place].value) for place in order],
+            y=[dimensions[place] for place in order],
+            error_x=_whiskers([found.importance[place] for place in order]),
+            mode="markers",
+            marker={"size": 9, "color": style.colour(0)},
+            hovertemplate="<b>%{y}</b>: %{x:.3f}<extra></extra>",
+        )
+    )
+    title = f"R² lost when it is shuffled (of {found.r2:.2f})"
+    height = 110 + 26 * len(order)
+    x = {"title": title, "zeroline": True, "zerolinecolor": "#888888"}
+    figures = {f"importance-{name}": _layout(figure, x, {"title": ""}, height=height, showlegend=False)}
+    bands = [found.dependence[place] for place in order[-IMPORTANT:]]
+    low, high = (style.scaled(name, limit) for limit in (min(b.min() for b in bands), max(b.max() for b in bands)))
+    margin = 0.05 * (high - low)
+    for rank, place in enumerate(reversed(order[-IMPORTANT:]), start=1):
+        x = results.experiment.space.values(place, found.grids[place]).tolist()
+        mean, least, most = ([style.scaled(name, value) for value in row] for row in found.dependence[place])
+        figure = go.Figure(
+            [
+                go.Scatter(
+                    x=[_number(value) for value in (*x, *reversed(x))],
+                    y=[_number(value) for value in (*least, *reversed(most))],
+                    mode="lines",
+                    line={"width": 0},
+                    fill="toself",
+                    fillcolor=_faint(style.colour(0)),
+                    hoverinfo="skip",
+                ),
+                go.Scatter(
+                    x=[_number(value) for value in x],
+                    y=[_number(value) for value in mean],
+                    mode="lines+markers",
+                    line={"color": style.colour(0), "width": 2},
+                    marker={"size": 4},
+                    hovertemplate=f"{dimensions[place]} %{{x}}: %{{y:.4g}}<extra></extra>",
+                ),
+            ]
+        )
+        figures[f"dependence-{name}-{rank}"] = _layout(
+            figure,
+            {"title": dimensions[place], "nticks": 5},
+            {"title": "", "range": [low - margin, high + margin], "nticks": 5},
+            showlegend=False,
+        )
+    return figures
+
+
+def _spread(spread: Spread) -> go.Figure:
+    """The draws of every generator, in the order of their means."""
+    name = spread.objective
+    figure = go.Figure()
+    draws = [(place, value) for place, values in enumerate(spread.draws, start=1) for value in values]
+    means = [float(np.mean(values)) for values in spread.draws]
+    for shown, mode, symbol, title in (
+        (draws, "markers", "circle-open", "draws"),
+        (list(enumerate(means, start=1)), "markers", "line-ew", "mean"),
+    ):
+        figure.add_trace(
+            go.Scatter(
+                x=[place for place, _ in shown],
+                y=[_number(style.scaled(name, value)) for _, value in shown],
+                mode=mode,
+                marker={
+                    "symbol": symbol,
+                    "size": 7 if title == "draws" else 14,
+                    "color": style.colour(0 if title == "draws" else 1),
+                    "line": {
+                        "width": 1 if title == "draws" else 2.5,
+                        "color": style.colour(0 if title == "draws" else 1),
+                    },
+                },
+                name=title,
+                hovertemplate=f"generator %{{x}}, {title}: %{{y:.4g}}<extra></extra>",
+            )
+        )
+    return _layout(figure, {"title": "Generators, by mean"}, {"title": style.axis(name)})

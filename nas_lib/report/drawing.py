@@ -6,7 +6,7 @@ chosen so that a drawing can be read on a white and on a dark page.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -29,6 +29,8 @@ NAMED_NODES = 40
 """In larger graphs operations show a number instead of their name."""
 SYMBOLS = {"sum": "+", "input": "in", "output": "out"}
 """What a round node shows; other labels show their first letter."""
+BOXES = ("operation", "graph")
+"""Kinds of nodes that are boxes; a `graph` stands for all that is in it."""
 NEUTRAL = "#BBBBBB"
 SWEEPS = 8
 """Passes over the layers that order and align them; more change little."""
@@ -53,9 +55,11 @@ class Look:
 
 
 def _look(graph: networkx.DiGraph[int]) -> Look:
-    words = _words(graph, "operation")
+    words = _words(graph, *BOXES)
     if graph.number_of_nodes() > LEGIBLE_NODES:
         return Look(operation=(6, 6), dot=4, gap=3, between=7, operations=dict.fromkeys(words, ""), small=True)
+    if _words(graph, "graph"):
+        return Look(operation=(24, 18), dot=15, gap=8, between=18, operations=dict(zip(words, words, strict=True)))
     if len(words) < 2:
         return Look(operation=(15, 15), dot=15, gap=8, between=15, operations=dict.fromkeys(words, ""))
     if graph.number_of_nodes() > NAMED_NODES:
@@ -98,7 +102,33 @@ def svg(graph: networkx.DiGraph[int], title: str) -> str:
     look = _look(graph)
     placed = _place(graph, list(graph), (), look)
     legend, legend_width = _legend(graph, look, placed.height + 20)
-    width, height = max(placed.width, legend_width), placed.height + 28
+    return _framed(_shapes(graph, placed, look) + legend, max(placed.width, legend_width), placed.height + 28, title)
+
+
+def levels_svg(graph: networkx.DiGraph[int], title: str) -> str:
+    """The levels of a flat graph (see `levels`) side by side, complete in itself; empty with one level only."""
+    content, x, height = "", 0.0, 0.0
+    for name, level in levels(graph).items():
+        look = _look(level)
+        placed = _place(level, list(level), (), look)
+        heading = f'<text y="8" fill="currentColor">{escape(name)}</text>'
+        shapes = f'<g transform="translate(0 22)">{_shapes(level, placed, look)}</g>'
+        content += f'<g transform="translate({x:.0f} 0)">{heading}{shapes}</g>'
+        x += max(placed.width, 5.5 * len(name)) + 40
+        height = max(height, placed.height + 22)
+    return content and _framed(content, x - 40, height, title)
+
+
+def _framed(content: str, width: float, height: float, title: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 12:.0f}" height="{height + 12:.0f}" '
+        f'viewBox="-6 -6 {width + 12:.0f} {height + 12:.0f}" role="img" font-family="sans-serif" font-size="10">'
+        f"<title>{escape(title)}</title>{content}</svg>\n"
+    )
+
+
+def _shapes(graph: networkx.DiGraph[int], placed: Placed, look: Look) -> str:
+    """Boxes, edges and nodes of a laid-out graph."""
     boxes = "".join(
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="4"/>'
         for (x, y), box, depth in placed.boxes
@@ -107,13 +137,61 @@ def svg(graph: networkx.DiGraph[int], title: str) -> str:
     edges = "".join(_curve(start, end) for start, end in placed.edges)
     nodes = "".join(_node(graph.nodes[node], centre, look) for node, centre in placed.nodes.items())
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 12:.0f}" height="{height + 12:.0f}" '
-        f'viewBox="-6 -6 {width + 12:.0f} {height + 12:.0f}" role="img" font-family="sans-serif" font-size="10">'
-        f"<title>{escape(title)}</title>"
         f'<g fill="#888888" fill-opacity=".08" stroke="#888888" stroke-opacity=".6" stroke-width=".7">{boxes}</g>'
         f'<path d="{edges}" fill="none" stroke="#888888" stroke-width="{0.6 if look.small else 1.1}"/>'
-        f'<g text-anchor="middle">{nodes}</g>{legend}</svg>\n'
+        f'<g text-anchor="middle">{nodes}</g>'
     )
+
+
+def levels(graph: networkx.DiGraph[int]) -> dict[str, networkx.DiGraph[int]]:
+    """Each level of a flat graph by itself, as graphs to draw: the top one, then one graph of each level below.
+
+    The graph shown of a level is the one with most operations inside the graph shown before. What it holds in its turn
+    stands as one node of the kind `graph`, labelled with the number of its operations. Empty where there is one
+    level only.
+    """
+    found: dict[str, networkx.DiGraph[int]] = {}
+    path: tuple[int, ...] = ()
+    while True:
+        place = f"inside its node {path[-1] + 1}" if path else "the whole from above"
+        found[f"Level {len(path) + 1}, {place}"] = _level(graph, path)
+        inner = Counter(
+            attributes["group"][: len(path) + 1]
+            for _, attributes in graph.nodes(data=True)
+            if attributes["kind"] == "operation" and attributes["group"][: len(path)] == path
+            if len(attributes["group"]) > len(path)
+        )
+        if not inner:
+            return found if path else {}
+        path = inner.most_common(1)[0][0]
+
+
+def _level(graph: networkx.DiGraph[int], path: tuple[int, ...]) -> networkx.DiGraph[int]:
+    """The graph of a path, each graph in it as one node."""
+    import networkx as nx
+
+    members: dict[Item, list[int]] = defaultdict(list)
+    for node, attributes in graph.nodes(data=True):
+        group = attributes["group"]
+        if group[: len(path)] == path:
+            members[node if len(group) == len(path) else group[: len(path) + 1]].append(node)
+    stage = min(graph.nodes[node]["stage"] for nodes in members.values() for node in nodes)
+
+    def look(item: Item) -> dict[str, Any]:
+        if isinstance(item, int):
+            return {**graph.nodes[item], "group": ()}
+        if item in members:
+            inside = [graph.nodes[node] for node in members[item]]
+            count = sum(attributes["kind"] == "operation" for attributes in inside)
+            return {"kind": "graph", "label": str(count), "stage": inside[-1]["stage"], "group": ()}
+        return {"kind": f"{item}put", "label": f"{item}put", "stage": stage, "group": ()}
+
+    quotient = _quotient(graph, members)
+    number = {item: place for place, item in enumerate(quotient)}
+    level: networkx.DiGraph[int] = nx.DiGraph()
+    level.add_nodes_from((number[item], look(item)) for item in quotient)
+    level.add_edges_from((number[source], number[target]) for source, target in quotient.edges)
+    return level
 
 
 def _place(graph: networkx.DiGraph[int], nodes: Sequence[int], path: tuple[int, ...], look: Look) -> Placed:
@@ -133,7 +211,7 @@ def _place(graph: networkx.DiGraph[int], nodes: Sequence[int], path: tuple[int, 
         if item in boxes:
             return boxes[item].width, boxes[item].height
         if isinstance(item, int):
-            return look.operation if graph.nodes[item]["kind"] == "operation" else (look.dot, look.dot)
+            return look.operation if graph.nodes[item]["kind"] in BOXES else (look.dot, look.dot)
         return 0.0, 0.0
 
     layers = _ordered(layers, edges)
@@ -265,7 +343,7 @@ def _node(attributes: Mapping[str, Any], centre: Point, look: Look) -> str:
     x, y = centre
     word, kind = _word(attributes), attributes["kind"]
     fill = NEUTRAL if kind in {"input", "output"} else stage_colour(attributes["stage"])
-    if kind == "operation":
+    if kind in BOXES:
         width, height = look.operation
         corner = f'x="{x - width / 2:.1f}" y="{y - height / 2:.1f}"'
         mark = f'<rect {corner} width="{width:g}" height="{height:g}" rx="1.5" fill="{fill}"/>'

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
+from nas_lib import pareto
+from nas_lib.evaluation.objectives import QUANTITIES
 from nas_lib.experiment import Experiment
 from nas_lib.layout import write_text
 from nas_lib.records import Evaluation
 from nas_lib.report import drawing, style
-from nas_lib.report.results import Results, Retrained, band, mean_and_sd, read
+from nas_lib.report.analysis import Analysis, analyse
+from nas_lib.report.results import Results, Retrained, band, mean_and_sd, read, staircase
 from nas_lib.report.summary import counted
+from nas_lib.report.tables import write_tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,8 +38,26 @@ MANY_POINTS = 2000
 
 def figure_names(experiment: Experiment) -> list[str]:
     """The files `write_figures` makes, known before anything has run."""
-    plots = ["front", "hypervolume", *(["finalists"] if experiment.finalists.count else [])]
-    return [f"{plot}.{suffix}" for plot in plots for suffix in FORMATS] + list(_drawings(experiment).values())
+    plots = [
+        "front",
+        "hypervolume",
+        "hypervolume-epochs",
+        "hypervolume-seconds",
+        "ranks",
+        "importance",
+        "dependence",
+        "draws",
+        "learning-curves",
+        "foretelling",
+        *(["finalists"] if experiment.finalists.count else []),
+    ]
+    drawings = list(_drawings(experiment).values())
+    return [f"{plot}.{suffix}" for plot in plots for suffix in FORMATS] + drawings + [*map(_levels, drawings)]
+
+
+def _levels(drawing: str) -> str:
+    """The file with the levels of the graph of another file."""
+    return drawing.replace("graph-", "levels-", 1)
 
 
 def _drawings(experiment: Experiment) -> dict[tuple[str, int, int], str]:
@@ -46,7 +71,7 @@ def _drawings(experiment: Experiment) -> dict[tuple[str, int, int], str]:
 
 
 def write_figures(experiment: Experiment) -> None:
-    """Write the front, hypervolume over evaluations, the finalists' test errors and graphs.
+    """Write every figure, the finalists' graphs, and the numbers behind them as tables.
 
     Raises:
         FileNotFoundError: a result it needs is not there yet.
@@ -54,23 +79,38 @@ def write_figures(experiment: Experiment) -> None:
     import matplotlib as mpl
 
     results = read(experiment)
+    analysis = analyse(results)
+    write_tables(results, analysis)
     folder = experiment.folder.figures
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "nas", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
         _save(_front(results), folder / "front")
         _save(_hypervolume(results), folder / "hypervolume")
+        _save(_hypervolume(results, "epochs"), folder / "hypervolume-epochs")
+        _save(_hypervolume(results, "seconds"), folder / "hypervolume-seconds")
+        _save(_ranks(results), folder / "ranks")
+        _save(_importance(analysis), folder / "importance")
+        _save(_dependence(results, analysis), folder / "dependence")
+        _save(_draws(analysis), folder / "draws")
+        _save(_learning_curves(results), folder / "learning-curves")
+        _save(_foretelling(results, analysis), folder / "foretelling")
         if experiment.finalists.count:
             _save(_finalists(results), folder / "finalists")
     found = {(finalist.strategy, finalist.seed, finalist.rank): finalist for finalist in results.finalists}
     for place, name in _drawings(experiment).items():
-        write_text(folder / name, _drawing(experiment, found.get(place)))
+        whole, levels = _drawn(experiment, found.get(place))
+        write_text(folder / name, whole)
+        write_text(folder / _levels(name), levels)
 
 
-def _drawing(experiment: Experiment, finalist: Retrained | None) -> str:
+def _drawn(experiment: Experiment, finalist: Retrained | None) -> tuple[str, str]:
+    """The drawing of a finalist's graph, and of its levels."""
     if finalist is None:
-        return EMPTY
+        return EMPTY, EMPTY
     genotype = finalist.chosen.proposal.genotype
-    return drawing.svg(experiment.space.graph(genotype), f"{finalist.name}: {experiment.space.describe(genotype)}")
+    graph, title = experiment.space.graph(genotype), f"{finalist.name}: {experiment.space.describe(genotype)}"
+    whole = drawing.svg(graph, title)
+    return whole, drawing.levels_svg(graph, f"{title}, level by level") or whole
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -90,21 +130,21 @@ def _sentence(words: str) -> Figure:
     """A figure that says why there is none."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, 1))
+    figure = Figure(figsize=(WIDTH, 0.8 + 0.2 * words.count("\n")))
     figure.text(0.5, 0.5, words, ha="center", va="center")
     return figure
 
 
 def _front(results: Results) -> Figure:
     """Every candidate and the front of each strategy, per pair of objectives; with one objective the best so far."""
-    if not any(evaluation.ok for _, _, evaluation in results.evaluations()):
+    if not any(evaluation.counts for _, _, evaluation in results.evaluations()):
         return _sentence("No candidate succeeded.")
     figure, panels = _panels(max(1, len(results.pairs)))
     if not results.pairs:
         name = results.objectives[0]
         for label in results.histories:
             _draw_band(panels[0], results, label, results.best_so_far(label), name)
-        _label(panels[0], "Evaluations", style.axis(name))
+        _label(panels[0], "Evaluations", style.axis(name), _ranged(results))
     else:
         for panel, (x, y) in zip(panels, results.pairs, strict=True):
             _draw_front(panel, results, x, y)
@@ -112,77 +152,267 @@ def _front(results: Results) -> Figure:
 
 
 def _draw_front(axes: Axes, results: Results, x: str, y: str) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    def values(name: str, evaluations: Sequence[Evaluation]) -> list[float]:
+        return [style.scaled(name, evaluation.objectives[name]) for evaluation in evaluations]
+
+    successful = [evaluation for _, _, evaluation in results.evaluations() if evaluation.ok]
+    far = max(values(x, successful)), max(values(y, successful))
     for index, label in enumerate(results.histories):
         _, marker = style.marker(index)
         colour = style.colour(index)
-        candidates = [evaluation for evaluation in results.pooled(label) if evaluation.ok]
+        candidates = [evaluation for evaluation in results.pooled(label) if evaluation.counts]
+        partial = [evaluation for evaluation in results.pooled(label) if evaluation.ok and not evaluation.counts]
         front = results.front(label, results.objectives)
-        steps = results.front(label, (x, y))
-
-        def values(name: str, evaluations: Sequence[Evaluation]) -> list[float]:
-            return [style.scaled(name, evaluation.objectives[name]) for evaluation in evaluations]
-
-        (points,) = axes.plot(
-            values(x, candidates), values(y, candidates), marker, mfc="none", mec=colour, ms=4, alpha=0.6
+        best, median, worst = (
+            staircase([(style.scaled(x, one), style.scaled(y, other)) for one, other in surface], far)
+            for surface in results.attainment(label, (x, y))
         )
-        points.set_rasterized(len(candidates) > MANY_POINTS)
-        axes.step(values(x, steps), values(y, steps), where="post", color=colour, lw=1.2)
-        axes.plot(
-            values(x, front),
-            values(y, front),
-            marker,
-            color=colour,
-            ms=6,
-            label=f"{label}, {_seeds(results)}, front filled",
-        )
-    successful = [evaluation for _, _, evaluation in results.evaluations() if evaluation.ok]
-    axes.set_xscale(style.axis_type([evaluation.objectives[x] for evaluation in successful]))
-    axes.set_yscale(style.axis_type([evaluation.objectives[y] for evaluation in successful]))
-    _label(axes, style.axis(x), style.axis(y))
+        for shown, size, opacity in ((candidates, 4, 0.6), (partial, 2, 0.35)):
+            (points,) = axes.plot(
+                values(x, shown), values(y, shown), marker, mfc="none", mec=colour, mew=0.7, ms=size, alpha=opacity
+            )
+            points.set_rasterized(len(shown) > MANY_POINTS)
+        if len(results.histories[label]) > 1:
+            axes.fill(*zip(*best, *reversed(worst), strict=True), color=colour, alpha=0.15, lw=0)
+        axes.plot(*zip(*median, strict=True), color=colour, lw=1.3, ls=style.LINES[style.dash(index)])
+        axes.plot(values(x, front), values(y, front), marker, color=colour, ms=6, label=label)
+    for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+        shown = values(x if axis is axes.xaxis else y, successful)
+        scale(style.axis_type(shown))
+        if style.axis_type(shown) == "log":
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_locator(NullLocator())
+    _label(axes, style.axis(x), style.axis(y), f"{_seeds(results)}; filled: front of all seeds. {_attained(results)}")
+
+
+def _attained(results: Results) -> str:
+    if len(results.experiment.seeds) < 2:
+        return "Line: the front"
+    return "Line: median attainment; band: best to worst seed"
 
 
 def _seeds(results: Results) -> str:
     return counted(len(results.experiment.seeds), "seed")
 
 
-def _label(axes: Axes, x: str, y: str) -> None:
+def _label(axes: Axes, x: str, y: str, note: str = "") -> None:
+    """Titles of the axes, a legend above, and what marks mean in a line at the top."""
     axes.set(xlabel=x, ylabel=y)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=4, frameon=False, borderaxespad=0)
+    axes.text(0, 1.015, note, transform=axes.transAxes, fontsize=7.5, color="#555555")
 
 
-def _hypervolume(results: Results) -> Figure:
+def _hypervolume(results: Results, spent: Literal["epochs", "seconds"] | None = None) -> Figure:
     if results.comparison["reference"] is None:
         return _sentence("No candidate succeeded.")
     figure, (axes,) = _panels(1)
     for label in results.histories:
-        _draw_band(axes, results, label, results.hypervolumes(label))
+        _draw_band(axes, results, label, results.hypervolumes(label), spent=spent)
     axes.set_ylim(bottom=0)
-    _label(axes, "Evaluations", "Hypervolume (share of the box)")
+    titles = {"epochs": "Epochs of training", "seconds": "Seconds of training and measuring", None: "Evaluations"}
+    _label(axes, titles[spent], "Hypervolume (share of the box)", _ranged(results))
     return figure
 
 
+def _ranged(results: Results) -> str:
+    """What line and band of a figure over seeds are."""
+    several = len(results.experiment.seeds) > 1
+    return f"Mean and range of {_seeds(results)}" if several else "1 seed, so no range"
+
+
 def _draw_band(
-    axes: Axes, results: Results, label: str, series: Sequence[Sequence[float]], objective: str | None = None
+    axes: Axes,
+    results: Results,
+    label: str,
+    series: Sequence[Sequence[float]],
+    objective: str | None = None,
+    spent: Literal["epochs", "seconds"] | None = None,
 ) -> None:
     """The mean over seeds within the range from the lowest to the highest seed."""
-    found = band(series)
+    found = band(series, results.spent(label, spent) if spent else None)
     if found is None:
         return
     index = results.experiment.labels.index(label)
     scale = 1.0 if objective is None else style.scaled(objective, 1.0)
     colour = style.colour(index)
-    dashes = "--" if index % 2 else "-"
-    axes.step(
-        found.evaluations,
-        scale * found.mean,
-        where="post",
-        color=colour,
-        ls=dashes,
-        label=f"{label}, mean and range of {_seeds(results)}",
+    line = style.LINES[style.dash(index)]
+    axes.step(found.x, scale * found.mean, where="post", color=colour, ls=line, label=label)
+    axes.fill_between(found.x, scale * found.low, scale * found.high, step="post", color=colour, alpha=0.18, lw=0)
+
+
+def _ranks(results: Results) -> Figure:
+    """Rank of the final hypervolume of each strategy in every seed, and their mean."""
+    ranks = results.comparison["ranks"]
+    if results.comparison["reference"] is None or len(ranks) < 2:
+        return _sentence("Ranks need two strategies and a candidate that succeeded.")
+    figure, (axes,) = _panels(1)
+    figure.set_size_inches(WIDTH, 1.4 + 0.35 * len(ranks))
+    finals = {
+        (search["strategy"], search["seed"]): search["hypervolume"][-1] if search["hypervolume"] else 0.0
+        for search in results.comparison["searches"]
+    }
+    table = [pareto.mean_ranks([[finals[label, seed] for label in ranks]]) for seed in results.experiment.seeds]
+    for row, label in enumerate(ranks):
+        single = [entry[row] for entry in table]
+        steps = [0.08 * (place - (len(single) - 1) / 2) / max(1, len(single) / 5) for place in range(len(single))]
+        axes.plot(single, [row + step for step in steps], "|", color=style.colour(row), ms=8)
+        axes.plot(ranks[label], row, style.marker(row)[1], color=style.colour(row), ms=7)
+    tests = results.comparison["tests"]
+    axes.set_yticks(
+        range(len(ranks)),
+        [f"{label} (p = {tests[label]['p']:.2g})" if label in tests else f"{label} (baseline)" for label in ranks],
     )
-    axes.fill_between(
-        found.evaluations, scale * found.low, scale * found.high, step="post", color=colour, alpha=0.18, lw=0
+    axes.set(xlim=(0.9, len(ranks) + 0.1), ylim=(-0.5, len(ranks) - 0.5))
+    axes.set_xticks(range(1, len(ranks) + 1))
+    axes.invert_yaxis()
+    axes.set_xlabel(
+        f"Rank of the final hypervolume (1: largest): each of {_seeds(results)} and the mean\n"
+        "p: Wilcoxon's signed ranks against the baseline"
     )
+    return figure
+
+
+def _importance(analysis: Analysis) -> Figure:
+    """Permutation importance of every searched number, one panel per objective."""
+    shown = [(one, one.found) for one in analysis.dependences if one.found is not None and not one.remark]
+    if not shown:
+        return _sentence(_remarks(analysis))
+    figure, panels = _panels(len(shown))
+    figure.set_size_inches(WIDTH, len(shown) * (1.2 + 0.22 * len(analysis.dimensions)))
+    for axes, (dependence, found) in zip(panels, shown, strict=True):
+        order = np.argsort([one.value for one in found.importance])
+        values = [found.importance[place] for place in order]
+        spans = [[one.value - one.low for one in values], [one.high - one.value for one in values]]
+        axes.errorbar(
+            [one.value for one in values],
+            range(len(order)),
+            xerr=spans,
+            fmt="o",
+            color=style.colour(0),
+            ms=5,
+            capsize=3,
+        )
+        axes.axvline(0, color="#888888", lw=0.8)
+        axes.set_yticks(range(len(order)), [analysis.dimensions[place] for place in order])
+        axes.set_xlabel(
+            f"{QUANTITIES[dependence.objective].title}: R² lost by shuffling, of {found.r2:.2f}\n"
+            f"(n = {dependence.candidates} candidates, 95 % bootstrap interval)"
+        )
+    return figure
+
+
+def _remarks(analysis: Analysis) -> str:
+    remarks = [one.remark for one in analysis.dependences]
+    words = "\n".join("\n".join(textwrap.wrap(remark, 100)) for remark in remarks)
+    return words or "The space has no numbers to search."
+
+
+def _dependence(results: Results, analysis: Analysis) -> Figure:
+    """Partial dependence of each objective (rows of panels) on every searched number."""
+    from matplotlib.figure import Figure
+
+    shown = [(one.objective, one.found) for one in analysis.dependences if one.found is not None and not one.remark]
+    if not shown:
+        return _sentence(_remarks(analysis))
+    columns = min(4, len(analysis.dimensions))
+    rows = -(-len(analysis.dimensions) // columns)
+    figure = Figure(figsize=(WIDTH, 1.75 * rows * len(shown)), layout="constrained")
+    for part, (name, found) in zip(figure.subfigures(len(shown), 1, squeeze=False).flat, shown, strict=True):
+        panels = part.subplots(rows, columns, sharey=True, squeeze=False).flat
+        part.supylabel(style.axis(name), fontsize=9)
+        for place, axes in enumerate(panels):
+            if place >= len(analysis.dimensions):
+                axes.set_visible(False)
+                continue
+            x = results.experiment.space.values(place, found.grids[place])
+            mean, low, high = (style.scaled(name, 1.0) * row for row in found.dependence[place])
+            axes.plot(x, mean, ".-", color=style.colour(0), lw=1.2, ms=3)
+            axes.fill_between(x, low, high, color=style.colour(0), alpha=0.18, lw=0)
+            axes.set_xlabel(analysis.dimensions[place])
+    return figure
+
+
+def _draws(analysis: Analysis) -> Figure:
+    """The draws of each generator, by mean; one panel per objective."""
+    if not analysis.spreads:
+        return _sentence("No two points of the space were drawn from several times.")
+    figure, panels = _panels(len(analysis.spreads))
+    for axes, spread in zip(panels, analysis.spreads, strict=True):
+        for place, values in enumerate(spread.draws, start=1):
+            scaled = [style.scaled(spread.objective, value) for value in values]
+            axes.plot([place] * len(scaled), scaled, "o", mfc="none", color=style.colour(0), ms=4, mew=0.8)
+            axes.plot(place, np.mean(scaled), "_", color=style.colour(1), ms=10, mew=2)
+        parts, icc = spread.components, spread.components.icc
+        axes.set(
+            xlabel=f"{parts.groups} generators by mean (bar), {parts.members} draws; intraclass correlation "
+            f"{icc.value:.2f} (95 % CI {icc.low:.2f} to {icc.high:.2f})",
+            ylabel=style.axis(spread.objective),
+        )
+    return figure
+
+
+def _learning_curves(results: Results) -> Figure:
+    """Validation error over epochs of all candidates that were trained for two or more, one panel per strategy."""
+    from matplotlib.figure import Figure
+
+    curves = {
+        label: [
+            np.array(curve)
+            for evaluation in results.pooled(label)
+            if evaluation.ok and evaluation.proposal.duplicate_of is None
+            if len(curve := evaluation.curves.get("validation_error", ())) > 1
+        ]
+        for label in results.histories
+    }
+    if not any(curves.values()):
+        return _sentence("No candidate was trained for two epochs or more.")
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(WIDTH, 2.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    for index, (axes, (label, found)) in enumerate(zip(panels, curves.items(), strict=False)):
+        for curve in found:
+            axes.plot(range(1, len(curve) + 1), 100 * curve, color=style.colour(index), lw=0.6, alpha=0.4)
+        axes.set_title(f"{label} (n = {len(found)})", fontsize=9)
+    for axes in list(panels)[len(curves) :]:
+        axes.set_visible(False)
+    figure.supxlabel("Epochs", fontsize=9)
+    figure.supylabel("Validation error (%)", fontsize=9)
+    return figure
+
+
+def _foretelling(results: Results, analysis: Analysis) -> Figure:
+    """Rank correlation of early and final validation error, per strategy."""
+    if not any(analysis.foretelling.values()):
+        return _sentence("Too few candidates were trained for two epochs or more to correlate early and final errors.")
+    figure, (axes,) = _panels(1)
+    figure.set_size_inches(WIDTH, 2.8)
+    for index, (label, entries) in enumerate(analysis.foretelling.items()):
+        values = [entry.correlation for entry in entries]
+        if entries:
+            axes.errorbar(
+                [entry.epochs + 0.04 * index for entry in entries],
+                [one.value for one in values],
+                yerr=[[one.value - one.low for one in values], [one.high - one.value for one in values]],
+                fmt=style.marker(index)[1],
+                ls=style.LINES[style.dash(index)],
+                color=style.colour(index),
+                ms=5,
+                capsize=3,
+                label=f"{label} (n = {entries[0].candidates})",
+            )
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    epochs = results.experiment.budget.epochs
+    _label(
+        axes,
+        f"Epochs (of {epochs})",
+        "Rank correlation with the end",
+        "Spearman, 95 % bootstrap interval over candidates",
+    )
+    return figure
 
 
 def _finalists(results: Results) -> Figure:

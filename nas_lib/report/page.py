@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -18,14 +19,18 @@ from nas_lib.experiment import Experiment
 from nas_lib.layout import write_text
 from nas_lib.records import Evaluation
 from nas_lib.report import drawing, provenance, style
-from nas_lib.report.charts import CURVES, HIGHLIGHTS, charts, texts
+from nas_lib.report.analysis import Analysis, Dependence, Spread, analyse
+from nas_lib.report.charts import CURVES, HIGHLIGHTS, IMPORTANT, charts, points
 from nas_lib.report.results import Results, Retrained, mean_and_sd, read
-from nas_lib.report.summary import counted, summary
+from nas_lib.report.statistics import FORESTS
+from nas_lib.report.summary import counted, listed, summary, untestable
 from nas_lib.search import Search
 
 FAILURES_SHOWN = 200
 FEWEST_RANKED = 3
 """Finalists from which on a rank correlation is given."""
+TRUSTED = 0.3
+"""Below this R² the page calls what a surrogate says a hint."""
 
 
 def write_report(experiment: Experiment) -> None:
@@ -48,7 +53,9 @@ def render(results: Results) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     experiment = results.experiment
-    figures = charts(results)
+    analysis = analyse(results)
+    drawings = _drawings(results)
+    figures = {chart.name: chart.figure for chart in charts(results, analysis)}
     return environment.get_template("page.html").render(
         experiment=experiment,
         description=experiment.description,
@@ -56,13 +63,22 @@ def render(results: Results) -> str:
         summary=summary(results),
         seeds=counted(len(experiment.seeds), "seed"),
         setting=_setting(experiment),
-        fronts=[chart.name for chart in figures if chart.name.startswith(("front-", "best-so-far"))],
-        charts={chart.name: chart.figure for chart in figures},
-        texts=texts(results),
+        fronts=[name for name in figures if name.startswith(("front-", "best-so-far"))],
+        charts=figures,
+        points=points(results),
+        filters=bool(figures) and (results.partial or max(len(experiment.labels), len(experiment.seeds)) > 1),
+        partial=results.partial,
         box=_box(results),
         hypervolumes=_hypervolumes(results),
+        untestable=untestable(len(experiment.seeds)),
+        dependences=[_dependence(analysis, dependence, figures) for dependence in analysis.dependences],
+        dimensions=len(analysis.dimensions),
+        important=IMPORTANT,
+        forests=FORESTS,
+        spreads=[_spread(spread) for spread in analysis.spreads],
         finalists=[_finalist(finalist) for finalist in results.finalists],
-        drawings=_drawings(results),
+        drawings=drawings,
+        levels=any(drawing["levels"] for drawing in drawings),
         models=[_model(experiment, finalist) for finalist in results.finalists if finalist.export],
         transfer=_transfer(results),
         finalist_heads=[QUANTITIES[name].title for name in results.objectives],
@@ -177,8 +193,8 @@ def _box(results: Results) -> list[tuple[str, str, str, str]] | None:
     ]
 
 
-def _hypervolumes(results: Results) -> list[tuple[str, str, str, str, int]]:
-    """Per strategy its final hypervolume, the difference to the baseline, the front's size and the seeds."""
+def _hypervolumes(results: Results) -> list[tuple[str, ...]]:
+    """Per strategy its final hypervolume, difference to the baseline, test, rank, the front's size and the seeds."""
     comparison = results.comparison
 
     def shown(interval: dict[str, float], number: Callable[[float], str]) -> str:
@@ -194,11 +210,55 @@ def _hypervolumes(results: Results) -> list[tuple[str, str, str, str, int]]:
                 label,
                 shown(final, lambda value: f"{value:.3f}"),
                 shown(difference, style.signed) if difference else "baseline",
+                f"{comparison['tests'][label]['p']:.3g}" if difference else "baseline",
+                f"{comparison['ranks'][label]:.2f}",
                 f"{len(results.front(label, results.objectives))}",
-                int(final["count"]),
+                f"{final['count']}",
             )
         )
     return rows
+
+
+def _dependence(analysis: Analysis, dependence: Dependence, figures: Iterable[str]) -> dict[str, Any]:
+    """What the page says of an objective and the searched numbers."""
+    name = dependence.objective.replace("_", "-")
+    shown = {"name": name, "title": QUANTITIES[dependence.objective].title, "remark": dependence.remark}
+    if dependence.found is None or dependence.remark:
+        return shown
+    certain = [
+        dimension
+        for dimension, estimate in zip(analysis.dimensions, dependence.found.importance, strict=True)
+        if estimate.low > 0
+    ]
+    return shown | {
+        "axis": style.axis(dependence.objective),
+        "r2": f"{dependence.found.r2:.2f}",
+        "candidates": dependence.candidates,
+        "generators": dependence.generators,
+        "trust": (f"the interval of {listed(certain)} lies above 0." if certain else "no single number stands out.")
+        if dependence.found.r2 >= TRUSTED
+        else "little, so read what follows as a hint at most.",
+        "charts": [chart for chart in figures if re.fullmatch(rf"dependence-{name}-\d+", chart)],
+    }
+
+
+def _spread(spread: Spread) -> dict[str, str]:
+    """What the page says of the draws of equal generators in one objective."""
+    parts = spread.components
+    name, title = spread.objective, QUANTITIES[spread.objective].title
+
+    def sd(variance: float) -> str:
+        return style.text(name, variance**0.5)
+
+    return {
+        "name": name.replace("_", "-"),
+        "title": title,
+        "line": (
+            f"{title}: {parts.groups} generators, {parts.members} draws. Standard deviation between generators "
+            f"{sd(parts.between)}, within {sd(parts.within)}; intraclass correlation {parts.icc.value:.2f} (95 % CI "
+            f"{parts.icc.low:.2f} to {parts.icc.high:.2f})."
+        ),
+    }
 
 
 def _finalist(finalist: Retrained) -> dict[str, Any]:
@@ -287,6 +347,7 @@ def _drawings(results: Results) -> list[dict[str, Any]]:
                 "nodes": graph.number_of_nodes(),
                 "names": [],
                 "svg": drawing.svg(graph, title),
+                "levels": drawing.levels_svg(graph, f"{title}, level by level"),
             }
         found[identity]["names"].append(finalist.name)
     return list(found.values())

@@ -7,7 +7,7 @@ import json
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -89,6 +89,26 @@ class Results:
         """The front of a strategy over all its seeds, in some of the objectives."""
         return pareto.front(self.pooled(label), names)
 
+    def attainment(self, label: str, names: Sequence[str]) -> list[np.ndarray]:
+        """Best, median and worst attainment surface over the seeds of a strategy, each (k, m): see `pareto`."""
+        fronts = [
+            pareto.objective_matrix(pareto.front(history, names), names) for history in self.histories[label].values()
+        ]
+        count = len(fronts)
+        return [pareto.attainment_surface(fronts, at_least) for at_least in (1, (count + 1) // 2, count)]
+
+    @property
+    def partial(self) -> bool:
+        """Whether some candidates were trained for less than a full evaluation."""
+        return any(not evaluation.proposal.full for _, _, evaluation in self.evaluations())
+
+    def spent(self, label: str, what: Literal["epochs", "seconds"]) -> list[list[float]]:
+        """Epochs, or seconds of training and measuring, spent after each evaluation, one series per seed."""
+        return [
+            np.cumsum([getattr(evaluation.cost, what) for evaluation in history]).tolist()
+            for history in self.histories[label].values()
+        ]
+
     def hypervolumes(self, label: str) -> list[list[float]]:
         """Hypervolume after each evaluation, one series per seed."""
         return [search["hypervolume"] for search in self.comparison["searches"] if search["strategy"] == label]
@@ -139,26 +159,44 @@ def _retrained(search: Search) -> Iterator[Retrained]:
 
 @dataclass(frozen=True)
 class Band:
-    """A series over seeds: its mean, lowest and highest value after each evaluation, arrays (n,)."""
+    """A series over seeds: its mean, lowest and highest value at each place, arrays (n,)."""
 
+    x: np.ndarray
+    """What had been spent: evaluations (1 .. n), epochs or seconds."""
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
 
-    @property
-    def evaluations(self) -> np.ndarray:
-        """1 .. n."""
-        return np.arange(1, len(self.mean) + 1)
 
+def band(series: Sequence[Sequence[float]], spent: Sequence[Sequence[float]] | None = None) -> Band | None:
+    """The band over seeds. None without any value.
 
-def band(series: Sequence[Sequence[float]]) -> Band | None:
-    """The band over seeds; a search that ended early keeps its last value. None without any value."""
-    filled = [values for values in series if values]
-    if not filled:
+    Every series is a step function of what was spent (evaluations, unless `spent` has an ascending series for each), 0
+    before its first step; a search that ended early keeps its last value.
+    """
+    places = spent or [range(1, len(values) + 1) for values in series]
+    steps = [
+        (np.array(x, dtype=float), np.array(y, dtype=float)) for x, y in zip(places, series, strict=True) if len(y)
+    ]
+    if not steps:
         return None
-    length = max(len(values) for values in filled)
-    table = np.array([[*values, *[values[-1]] * (length - len(values))] for values in filled], dtype=float)
-    return Band(mean=table.mean(axis=0), low=table.min(axis=0), high=table.max(axis=0))
+    grid = np.unique(np.concatenate([x for x, _ in steps]))
+    table = np.array([np.append(y, 0.0)[np.searchsorted(x, grid, side="right") - 1] for x, y in steps])
+    return Band(x=grid, mean=table.mean(axis=0), low=table.min(axis=0), high=table.max(axis=0))
+
+
+def staircase(corners: Sequence[Sequence[float]], far: tuple[float, float]) -> list[tuple[float, float]]:
+    """The boundary of what points in two objectives dominate, as the vertices of a line up to the far corner.
+
+    >>> staircase([(1, 3), (2, 1)], (5, 4))
+    [(1, 4), (1, 3), (2, 3), (2, 1), (5, 1)]
+    """
+    line: list[tuple[float, float]] = []
+    height = far[1]
+    for x, y in corners:
+        line += [(x, height), (x, y)]
+        height = y
+    return [*line, (far[0], height)]
 
 
 def validation_error(evaluation: Evaluation) -> float | None:

@@ -13,6 +13,9 @@ MARKERS = (("circle", "o"), ("square", "s"), ("triangle-up", "^"), ("diamond", "
 STAGES = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
 """Colours of the stages of a network: those of Okabe and Ito on which black letters can be read."""
 
+LINES = {"solid": "-", "dash": "--", "dot": ":"}
+"""Kinds of lines: plotly's name -> matplotlib's."""
+
 LOGARITHMIC = 30
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
@@ -25,6 +28,12 @@ def colour(strategy: int) -> str:
 def marker(strategy: int) -> tuple[str, str]:
     """Shape of a strategy, by its place in the list: plotly's and matplotlib's name."""
     return MARKERS[strategy % len(MARKERS)]
+
+
+def dash(strategy: int) -> Literal["solid", "dash", "dot"]:
+    """Kind of line of a strategy, by its place in the list, as plotly names it."""
+    kinds: tuple[Literal["solid", "dash", "dot"], ...] = ("solid", "dash", "dot")
+    return kinds[strategy % len(kinds)]
 
 
 def stage_colour(stage: int) -> str:

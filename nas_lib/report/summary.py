@@ -9,6 +9,9 @@ from nas_lib.report.results import Results, Retrained, best_finalist, mean_and_s
 FEW_SEEDS = 5
 """Below this many seeds an interval that contains 0 says more about their number than about the strategies."""
 
+SIGNIFICANT = 0.05
+"""Level of significance of tests."""
+
 
 def summary(results: Results) -> list[str]:
     """The sentences at the top of the page."""
@@ -119,6 +122,17 @@ def compared(label: str, baseline: str, difference: Mapping[str, float]) -> str:
     if count < FEW_SEEDS:
         return f"{fact}. The interval contains 0: {count} seeds are too few to tell a difference from chance."
     return f"{fact}. The interval contains 0: no difference can be told from chance."
+
+
+def untestable(seeds: int) -> str:
+    """What is to be said of the signed-rank test where this many seeds cannot make it significant; else nothing."""
+    smallest = 2.0 ** (1 - seeds)
+    if smallest <= SIGNIFICANT:
+        return ""
+    return (
+        f"; with {counted(seeds, 'seed')} p cannot be smaller than {smallest:.3g}, so no difference can be "
+        "significant: take six seeds or more"
+    )
 
 
 def _setbacks(results: Results) -> Iterator[str]:

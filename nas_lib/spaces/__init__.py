@@ -55,6 +55,9 @@ class Space(Protocol):
     def canonical(self, points: np.ndarray) -> np.ndarray:
         """The points (n, d) with everything that has no effect set to a constant. Operator `encode`."""
 
+    def values(self, dimension: int, coordinates: np.ndarray) -> np.ndarray:
+        """What coordinates (n,) of one dimension stand for, in its own unit, shape (n,). Operator `encode`."""
+
     def hash(self, genotype: Genotype) -> str:
         """A hash that equal architectures share."""
 

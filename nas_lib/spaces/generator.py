@@ -264,6 +264,13 @@ class GeneratorSpace(Settings):
                 encoded[_p_is_inert(values[dimension.part]), index] = 0.5
         return encoded
 
+    def values(self, dimension: int, coordinates: NDArray[Any]) -> NDArray[Any]:
+        """The hyper-parameter that coordinates (n,) of one dimension stand for, shape (n,)."""
+        points = np.full((len(coordinates), len(self._dimensions())), 0.5)
+        points[:, dimension] = coordinates
+        found = self._dimensions()[dimension]
+        return self._decode(points)[found.level][found.parameter]
+
     def hash(self, genotype: Genotype) -> str:
         """Weisfeiler-Lehman hash of the flat graph (networkx): equal for isomorphic architectures."""
         return architecture.graph_hash(self.graph(genotype))

@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from nas_lib.experiment import ATTEMPTS, Experiment, load_merged, refuse_other_settings
 from nas_lib.report.figures import figure_names
+from nas_lib.report.tables import table_names
 from nas_lib.settings import UserError
 
 DEFAULT_CONFIGURATION = "config/digits.yaml"
@@ -72,7 +73,7 @@ def proposals_needed(wildcards):
 
 def caption_of(figure: str) -> str:
     """The caption of a figure in Snakemake's own report."""
-    kind = "graph" if figure.startswith("graph-") else Path(figure).stem
+    kind = re.sub("^(graph|levels)-.*", r"\1", Path(figure).stem)
     return f"../report/{kind}.rst"
 
 

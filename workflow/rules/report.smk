@@ -30,6 +30,7 @@ rule figures:
             if name.endswith(".svg")
         ],
         [FOLDER.figures / name for name in figure_names(EXPERIMENT) if not name.endswith(".svg")],
+        [FOLDER.tables / name for name in table_names()],
     log:
         LOGS / "figures.log",
     conda:
