@@ -112,7 +112,8 @@ def variance_components(groups: Sequence[Sequence[float]]) -> Components:
 
     def icc(between: np.ndarray, within: np.ndarray) -> np.ndarray:
         whole = between + within
-        return np.divide(between, whole, out=np.where(np.isnan(whole), np.nan, 0.0), where=whole > 0)
+        share: np.ndarray = np.divide(between, whole, out=np.where(np.isnan(whole), np.nan, 0.0), where=whole > 0)
+        return share
 
     between, within = components(np.arange(len(groups))[None])
     places = np.random.default_rng(SEED).integers(len(groups), size=(RESAMPLES, len(groups)))
@@ -210,7 +211,8 @@ def _forest(points: np.ndarray, values: np.ndarray, rng: np.random.Generator) ->
 def _grid(coordinates: np.ndarray) -> np.ndarray:
     """The values of a coordinate where they are few, otherwise even ones between its 5th and 95th percentile."""
     values = np.unique(coordinates)
-    return values if len(values) <= GRID else np.linspace(*np.percentile(coordinates, [5, 95]), GRID)
+    low, high = np.percentile(coordinates, [5, 95])
+    return values if len(values) <= GRID else np.linspace(low, high, GRID)
 
 
 def _varied(points: np.ndarray, orders: Sequence[np.ndarray]) -> np.ndarray:
