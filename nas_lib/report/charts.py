@@ -288,7 +288,7 @@ def _add_band(
         )
     )
     seeds = list(results.histories[label])
-    for seed, values, x in zip(seeds, series, places or [range(1, len(one) + 1) for one in series], strict=False):
+    for seed, values, x in zip(seeds, series, places or [[*range(1, len(one) + 1)] for one in series], strict=False):
         if len(seeds) > 1:
             alone: Meta = {"strategy": label, "seed": seed, "alone": True}
             hover = f"{over}, seed {seed}<extra></extra>"

@@ -269,7 +269,7 @@ class GeneratorSpace(Settings):
         points = np.full((len(coordinates), len(self._dimensions())), 0.5)
         points[:, dimension] = coordinates
         found = self._dimensions()[dimension]
-        return self._decode(points)[found.level][found.parameter]
+        return self._decode(points)[found.part][found.parameter]
 
     def hash(self, genotype: Genotype) -> str:
         """Weisfeiler-Lehman hash of the flat graph (networkx): equal for isomorphic architectures."""
