@@ -415,7 +415,7 @@ def _dependence(results: Results, dimensions: Sequence[str], dependence: Depende
             hovertemplate="<b>%{y}</b>: %{x:.3f}<extra></extra>",
         )
     )
-    title = f"R² lost when it is shuffled (of {found.r2:.2f})"
+    title = f"R² lost by shuffling (of {found.r2:.2f})"
     height = 110 + 26 * len(order)
     x = {"title": title, "zeroline": True, "zerolinecolor": "#888888"}
     figures = {f"importance-{name}": _layout(figure, x, {"title": ""}, height=height, showlegend=False)}
