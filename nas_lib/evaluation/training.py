@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from nas_lib.evaluation.meters import NOTHING, UNKNOWN, Usage
 from nas_lib.evaluation.settings import Training
 from nas_lib.randomness import seed_of
 from nas_lib.tasks.data import ImageData, Split
@@ -56,6 +57,7 @@ class Progress:
     epoch: int
     seconds: float
     curves: dict[str, list[float]]
+    usage: Usage = NOTHING
 
 
 def to_device(data: ImageData, device: torch.device) -> DeviceData:
@@ -99,6 +101,7 @@ def train(
     inherit: Path | None = None,
     time_limit: float | None = None,
     on_epoch: Callable[[Progress], None] = lambda _: None,
+    usage: Callable[[], Usage] = lambda: UNKNOWN,
 ) -> Progress:
     """Train a network in place on `data.train` and return its curves.
 
@@ -108,7 +111,7 @@ def train(
     Hutter 2017); a lower `epochs` stops earlier on the same curve. Every epoch draws its order, augmentation and
     dropout from a seed of its own, so a training that continues from `checkpoint` equals an uninterrupted one bit for
     bit. A checkpoint is used only if it was made under the same `identity`. `inherit` is the finished checkpoint of a
-    shorter training of the same network, which is continued.
+    shorter training of the same network, which is continued. `usage` says what this attempt has taken so far.
 
     Raises:
         TrainingError: the loss is not finite, or `time_limit` seconds are over.
@@ -127,8 +130,9 @@ def train(
         progress = restore(inherit, network, optimizer)
         if progress is None:
             raise TrainingError(f"the training to continue is not there: {inherit}")
-        progress.seconds = 0.0
+        progress.seconds, progress.usage = 0.0, NOTHING
     progress = progress or Progress(0, 0.0, {})
+    earlier = progress.usage
     saved_at = time.monotonic()
     began = saved_at - progress.seconds
     deadline = began + time_limit if time_limit is not None else math.inf
@@ -138,6 +142,7 @@ def train(
             figures["validation_error"], figures["validation_loss"] = measure(network, validation, data, settings)
         progress.epoch += 1
         progress.seconds = time.monotonic() - began
+        progress.usage = usage().after(earlier)
         if not all(math.isfinite(value) for value in figures.values()):
             raise TrainingError(f"diverged: the loss is not finite in epoch {progress.epoch}")
         for name, value in figures.items():
@@ -267,6 +272,7 @@ def save(path: Path, identity: str, network: nn.Module, optimizer: torch.optim.O
         "optimizer": optimizer.state_dict(),
         "epoch": progress.epoch,
         "seconds": progress.seconds,
+        "usage": tuple(progress.usage),
         "curves": progress.curves,
     }
     try:
@@ -295,7 +301,7 @@ def restore(
         return None
     network.load_state_dict(content["network"])
     optimizer.load_state_dict(content["optimizer"])
-    return Progress(content["epoch"], content["seconds"], content["curves"])
+    return Progress(content["epoch"], content["seconds"], content["curves"], Usage(*content["usage"]))
 
 
 def epochs_in(path: Path) -> int:
