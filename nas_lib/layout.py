@@ -89,6 +89,11 @@ class ExperimentFolder:
         return self.path / "figures"
 
     @property
+    def benchmarks(self) -> Path:
+        """Folder of what Snakemake measured of its jobs."""
+        return self.path / "benchmarks"
+
+    @property
     def tracking(self) -> Path:
         """What was last brought in line in MLflow."""
         return self.path / "tracking.json"

@@ -58,7 +58,9 @@ def evaluate(
     `checkpoint` is where its training continues after a kill; `inherit` is the finished checkpoint of its warm start.
     Every failure is returned as an evaluation with its reason.
     """
-    return _recorded(bench, proposal, lambda meter: _evaluate(bench, proposal, seed, checkpoint, inherit, on_epoch, meter))
+    return _recorded(
+        bench, proposal, lambda meter: _evaluate(bench, proposal, seed, checkpoint, inherit, on_epoch, meter)
+    )
 
 
 def retrain(
@@ -178,8 +180,8 @@ def with_room(
 ) -> Evaluation:
     """Run beside the other jobs of a device where there is room, and else alone.
 
-    `needed` and `free` are bytes; they are asked only where there may be other jobs. What runs out of memory beside others is run
-    once more, alone.
+    `needed` and `free` are bytes; they are asked only where there may be other jobs. What runs out of memory beside
+    others is run once more, alone.
     """
     if claim.slots == 1:
         return run()

@@ -58,8 +58,8 @@ class Claim:
     def witness(self) -> Callable[[], bool]:
         """A question to ask later: has this job had its device to itself since now?
 
-        Whoever takes a slot is counted before it does anything else. So a job that was there when the count is read here
-        is seen in its slot, and one that comes later is seen in the count.
+        Whoever takes a slot is counted before it does anything else. So a job that was there when the count is read
+        here is seen in its slot, and one that comes later is seen in the count.
         """
         with _choosing():
             before = _count(self.device)

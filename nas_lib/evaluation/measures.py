@@ -65,7 +65,9 @@ def training_memory(network: nn.Module, shape: Shape, settings: Training, evalua
     """
     kept = 3 if settings.momentum else 2
     activations = forward_cost(network, shape).activation_memory
-    return int(4 * kept * parameters(network) + activations * max(settings.batch_size, EVALUATION_SHARE * evaluation_batch))
+    return int(
+        4 * kept * parameters(network) + activations * max(settings.batch_size, EVALUATION_SHARE * evaluation_batch)
+    )
 
 
 @torch.no_grad()

@@ -28,10 +28,10 @@ class Usage(NamedTuple):
 
     def after(self, before: "Usage") -> "Usage":
         """Both attempts together: energies add up, the higher peak counts, and what one does not know is unknown."""
-        energies, peaks = zip(self, before, strict=True)
+        energy, peak = self
         return Usage(
-            energy=None if None in energies else sum(energies),
-            peak_memory=None if None in peaks else max(peaks),
+            energy=None if energy is None or before.energy is None else before.energy + energy,
+            peak_memory=None if peak is None or before.peak_memory is None else max(before.peak_memory, peak),
         )
 
 
@@ -70,8 +70,8 @@ def counters(device: str) -> list[Counter]:
 def rapl(folder: Path = POWERCAP) -> list[Counter]:
     """One counter per CPU package (RAPL, through the powercap interface of Linux), in microjoules.
 
-    Parts of a package and the zone of the whole platform are left out: their energy is in the packages already, or that of
-    the packages in it. Memory modules are not counted.
+    Parts of a package are left out, as their energy is in it already, and so is the zone of the whole platform, which
+    holds the packages. Memory modules are not counted.
     """
     found = []
     try:
@@ -155,7 +155,7 @@ class Meter:
 
 
 def _forget_peak(device: torch.device) -> bool:
-    """Begin a new peak; False where the system does not allow it, so that a peak may be that of an earlier candidate."""
+    """Begin a new peak; False where the system does not allow it: the peak may be that of an earlier candidate."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True

@@ -21,13 +21,14 @@ rule retrain:
     log:
         LOGS / "{strategy}/seed-{seed}/finalist-{rank}.log",
     benchmark:
-        FOLDER.path / "benchmarks/{strategy}/seed-{seed}/finalist-{rank}.tsv"
+        FOLDER.benchmarks / "{strategy}/seed-{seed}/finalist-{rank}.tsv"
     retries: ATTEMPTS * EXPERIMENT.finalists.repeats
     conda:
         ENVIRONMENT
     threads: EXPERIMENT.resources.threads
     resources:
         attempt=lambda wildcards, attempt: attempt,
+        gpu_slots=1,
     params:
         repeats=EXPERIMENT.finalists.repeats,
         epochs=EXPERIMENT.finalists.epochs,

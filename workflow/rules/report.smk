@@ -5,6 +5,8 @@ rule compare:
         FOLDER.comparison,
     log:
         LOGS / "compare.log",
+    benchmark:
+        FOLDER.benchmarks / "compare.tsv"
     conda:
         ENVIRONMENT
     params:
@@ -32,6 +34,8 @@ rule figures:
         [FOLDER.figures / name for name in figure_names(EXPERIMENT) if not name.endswith(".svg")],
     log:
         LOGS / "figures.log",
+    benchmark:
+        FOLDER.benchmarks / "figures.tsv"
     conda:
         ENVIRONMENT
     shell:
