@@ -115,6 +115,11 @@ class ExperimentFolder:
         return self.path / "tables"
 
     @property
+    def benchmarks(self) -> Path:
+        """Folder of what Snakemake measured of its jobs."""
+        return self.path / "benchmarks"
+
+    @property
     def tracking(self) -> Path:
         """What was last brought in line in MLflow."""
         return self.path / "tracking.json"

@@ -57,6 +57,10 @@ class Cost(Record):
     """Seconds of training and measuring, interrupted attempts included up to their last checkpoint."""
     epochs: int = 0
     """Epochs trained for this candidate (0 for a duplicate)."""
+    energy: float | None = None
+    """Joules of the device in those seconds; None where no counter says it of this candidate alone."""
+    peak_memory: int | None = None
+    """Bytes: on CUDA the most its process had in tensors on the device, on the CPU the most that was resident."""
     started: float = 0.0
     """Unix time at which the evaluation began."""
     finished: float = 0.0

@@ -184,13 +184,13 @@ def lazy_bench(experiment: Experiment, *, finalists: bool = False) -> Iterator[G
 
         @cache
         def bench() -> Bench:
-            from nas_lib.evaluation import training
+            from nas_lib.evaluation import meters, training
             from nas_lib.evaluation.candidate import Bench
             from nas_lib.evaluation.devices import claimed
 
             resources = experiment.resources
-            name = stack.enter_context(claimed(resources.devices))
-            device = training.prepare_device(name, resources.threads)
+            claim = stack.enter_context(claimed(resources.devices, resources.gpu_slots))
+            device = training.prepare_device(claim.device, resources.threads)
             data = experiment.task.for_finalists() if finalists else experiment.task.for_search()
             own = experiment.finalists.training if finalists else None
             return Bench(
@@ -203,6 +203,8 @@ def lazy_bench(experiment: Experiment, *, finalists: bool = False) -> Iterator[G
                 limits=experiment.limits,
                 schedule_epochs=experiment.finalists.epochs if finalists else experiment.budget.epochs,
                 time_limit=None if finalists else experiment.budget.time_limit,
+                claim=claim,
+                counters=meters.counters(claim.device),
             )
 
         yield bench

@@ -570,13 +570,19 @@ def _candidate_points(evaluation: Evaluation, started: float, finished: float) -
         **evaluation.wall_clock,
         **evaluation.objectives,
         **{f"constraint.{name}": excess for name, excess in evaluation.constraints.items()},
-        "seconds": evaluation.cost.seconds,
+        **_cost(evaluation),
     }
     return points + [
         (name, float(value), _ms(finished), epochs)
         for name, value in figures.items()
         if not isinstance(value, str) and name not in curves
     ]
+
+
+def _cost(evaluation: Evaluation) -> dict[str, float]:
+    """Seconds, and joules and bytes where they are known."""
+    cost = evaluation.cost.model_dump(include={"seconds", "energy", "peak_memory"})
+    return {name: float(value) for name, value in cost.items() if value is not None}
 
 
 def _of_finalists(search: Search) -> Iterator[Projection]:
@@ -596,7 +602,7 @@ def _of_finalist(search: Search, finalist: Finalist, kind: Literal["finalist", "
     points = [
         (name, float(value), _ms(evaluation.cost.finished), step)
         for step, evaluation in enumerate(finalist.repeats)
-        for name, value in {**evaluation.metrics, "seconds": evaluation.cost.seconds}.items()
+        for name, value in {**evaluation.metrics, **_cost(evaluation)}.items()
         if not isinstance(value, str)
     ]
     errors = error_sample(finalist.repeats)

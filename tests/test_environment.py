@@ -53,4 +53,5 @@ def test_what_runs_here_is_what_is_pinned(name: str) -> None:
 
 
 def test_constraints_bring_no_cuda_packages() -> None:
-    assert [name for name in constraints() if name.startswith(("nvidia", "triton", "cuda"))] == []
+    bindings = {"nvidia-ml-py"}  # pure Python; reads the counters of the driver
+    assert [name for name in constraints().keys() - bindings if name.startswith(("nvidia", "triton", "cuda"))] == []

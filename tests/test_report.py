@@ -23,7 +23,7 @@ from nas_lib.experiment import Experiment, parse
 from nas_lib.layout import write_json, write_records, write_text
 from nas_lib.randomness import generator
 from nas_lib.records import Cost, Evaluation, Finalist, Proposal
-from nas_lib.report import drawing, provenance, style
+from nas_lib.report import benchmarks, drawing, provenance, style
 from nas_lib.report.analysis import analyse
 from nas_lib.report.figures import figure_names, write_figures
 from nas_lib.report.page import write_report
@@ -731,3 +731,48 @@ def test_choosing_a_candidate_shows_its_architecture_below(browser: Any, experim
     tab.wait_for_function("() => document.querySelector('[data-details-of=front-1]').textContent")
     assert re.fullmatch(r"\w+, seed \d, round \d, slot \d, 4 epochs WS\(.*, draw \d+", details.text_content())
     assert troubles == []
+
+
+# --- cost of the rules -----------------------------------------------------------------------------
+
+COLUMNS = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
+
+
+def measured(path: Path, seconds: float, memory: str, cpu: str) -> None:
+    write_text(path, f"{COLUMNS}\n{seconds}\t0:00:01\t{memory}\t1\t1\t1\t1\t1\t1\t{cpu}\n")
+
+
+def test_costs_of_rules_are_added_up_over_their_jobs(tmp_path: Path) -> None:
+    folder = tmp_path / "random" / "seed-1"
+    measured(folder / "round-0" / "job-0.tsv", 10.5, "100.25", "9.5")
+    measured(folder / "round-10" / "job-11.tsv", 20, "300", "19.5")
+    measured(folder / "round-10" / "propose.tsv", 0.5, "-", "NA")
+    measured(folder / "finalist-0.tsv", 5, "50", "1e-05")
+    measured(folder / "search.tsv", 1, "50", "1")
+    assert benchmarks.read(tmp_path) == [
+        benchmarks.RuleCost("evaluate", 2, 30.5, 29.0, 300 * 2**20),
+        benchmarks.RuleCost("retrain", 1, 5.0, 1e-5, 50 * 2**20),
+        benchmarks.RuleCost("search_inline", 1, 1.0, 1.0, 50 * 2**20),
+        benchmarks.RuleCost("propose", 1, 0.5, None, None),
+    ]
+    assert benchmarks.read(tmp_path / "missing") == []
+
+
+def test_the_page_shows_energy_as_far_as_it_is_known_and_the_rules(tmp_path: Path) -> None:
+    experiment = made_up(configured(tmp_path))
+    write_report(experiment)
+    bare = experiment.folder.report.read_text()
+    assert "unknown" in bare
+    assert "<th>Rule</th>" not in bare
+    search = Search(experiment, "lucky", 1)
+    proposal = next(one for one in read_proposals(search.folder, 0) if one.duplicate_of is None)
+    path = search.folder.work(proposal.candidate) / "evaluation.json"
+    known = Evaluation.model_validate_json(path.read_text())
+    cost = known.cost.model_copy(update={"energy": 1234.5, "peak_memory": 3 * 2**20})
+    write_text(path, known.model_copy(update={"cost": cost}).model_dump_json())
+    measured(experiment.folder.benchmarks / "compare.tsv", 2.5, "64", "2")
+    write_report(experiment)
+    page = experiment.folder.report.read_text()
+    assert "1234.5 J (known of 1 of " in page
+    assert "<td>3 MiB</td>" in page
+    assert "<td>compare</td><td>1</td><td>2.5 s</td><td>2.0 s</td><td>64 MiB</td>" in page

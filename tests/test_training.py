@@ -1,7 +1,9 @@
 """Training: equal to itself when interrupted, correct in what it measures, and clear about what goes wrong."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas_lib.evaluation import measures, training
+from nas_lib.evaluation import candidate, measures, training
 from nas_lib.evaluation.candidate import Bench, evaluate, retrain
+from nas_lib.evaluation.meters import Usage
 from nas_lib.evaluation.settings import Latency, Training
 from nas_lib.records import Evaluation, Proposal, without_wall_clock
 from nas_lib.spaces.generator import GeneratorSpace
@@ -121,6 +124,42 @@ def test_a_warm_start_continues_the_shorter_training_on_the_same_schedule(bench:
     assert continued.objectives == whole.objectives
     assert continued.curves == whole.curves
     assert (whole.cost.epochs, continued.cost.epochs) == (4, 2)
+
+
+def counted(values: list[float | None]) -> Callable[[], Usage]:
+    """What a meter says at the end of each epoch."""
+    readings = iter(values)
+    return lambda: Usage(next(readings), 100)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "energy"),
+    [([1.0, 2.0], [5.0, 6.0], 8.0), ([1.0, None], [5.0, 6.0], None), ([1.0, 2.0], [5.0, None], None)],
+)
+def test_energy_of_a_killed_training_counts_up_to_its_last_checkpoint(
+    bench: Bench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: list[float | None],
+    after: list[float | None],
+    energy: float | None,
+) -> None:
+    monkeypatch.setattr(candidate, "Meter", lambda *_: SimpleNamespace(usage=counted([*before, 99.0])))
+    interrupted(bench, 3, tmp_path / "c.pt")
+    monkeypatch.setattr(candidate, "Meter", lambda *_: SimpleNamespace(usage=counted(after)))
+    cost = evaluate(bench, proposal(), seed=7, checkpoint=tmp_path / "c.pt").cost
+    assert (cost.energy, cost.peak_memory) == (energy, 100)
+
+
+def test_energy_of_the_shorter_training_is_not_that_of_the_one_that_continues_it(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidate, "Meter", lambda *_: SimpleNamespace(usage=counted([1.0, 2.0])))
+    evaluate(bench, proposal(epochs=2), seed=7, checkpoint=tmp_path / "short.pt")
+    monkeypatch.setattr(candidate, "Meter", lambda *_: SimpleNamespace(usage=counted([3.0, 4.0])))
+    promoted = proposal(epochs=4, round=1, warm_start=(0, 0))
+    continued = evaluate(bench, promoted, seed=7, checkpoint=tmp_path / "long.pt", inherit=tmp_path / "short.pt")
+    assert continued.cost.energy == 4.0
 
 
 def test_finalists_read_the_test_split_once_and_only_at_the_end(bench: Bench, tmp_path: Path) -> None:
@@ -272,6 +311,54 @@ def test_steps_are_those_of_pytorchs_gradient_descent(momentum: float) -> None:
                 optimizer.step()
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+def saved_for_backward(network: nn.Module, images: torch.Tensor) -> int:
+    """Bytes that PyTorch keeps between the forward and the backward pass, weights left out."""
+    weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+        return tensor
+
+    network.train()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = network(images)
+    assert logits.requires_grad
+    return sum(storage.nbytes() for key, storage in saved.items() if key not in weights)
+
+
+@pytest.mark.parametrize("draw", range(4))
+def test_the_estimate_of_training_memory_is_near_what_is_kept(draw: int) -> None:
+    space = GeneratorSpace(
+        parameters=20_000,
+        head_channels=32,
+        max_operations=40,
+        merge={"sum": 1.0, "concat": 1.0, "attention": 1.0},
+        operations={"conv3x3": 1.0, "avg_pool3x3": 1.0},
+    )
+    network = space.build(space.sample(np.random.default_rng(draw)), SHAPE)
+    estimate = measures.training_memory(network, SHAPE, Training(batch_size=512), evaluation_batch=512)
+    activations = estimate - 4 * 3 * measures.parameters(network)
+    assert 0.7 < saved_for_backward(network, torch.randn(512, 1, 8, 8)) / activations < 1.4
+
+
+def test_the_estimate_counts_weights_gradients_momentum_and_the_larger_batch() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))  # outputs: 64 and 3 numbers
+    plain = Training(batch_size=10, momentum=0)
+    assert measures.training_memory(network, SHAPE, plain, evaluation_batch=0) == 4 * 2 * 195 + 4 * 67 * 10
+    assert measures.training_memory(network, SHAPE, Training(batch_size=10), 0) == 4 * 3 * 195 + 4 * 67 * 10
+    assert measures.training_memory(network, SHAPE, plain, evaluation_batch=100) == 4 * 2 * 195 + 4 * 67 * 30
+
+
+def test_a_network_that_takes_no_memory_gives_the_same_estimate(bench: Bench) -> None:
+    network = SPACE.build(proposal().genotype, SHAPE)
+    settings = bench.training
+    needed = candidate._memory_needed(bench, proposal())
+    assert needed == measures.training_memory(network, SHAPE, settings, training.EVALUATION_BATCH)
+    too_small = changed(bench, space=SPACE.model_copy(update={"parameters": 10}))
+    assert candidate._memory_needed(too_small, proposal()) == 0
 
 
 def test_latency_states_how_it_was_measured(bench: Bench) -> None:

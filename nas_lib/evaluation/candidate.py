@@ -14,6 +14,8 @@ from torch import nn
 
 from nas_lib.evaluation import measures, training
 from nas_lib.evaluation.classifier import Classifier, save_classifier
+from nas_lib.evaluation.devices import Claim
+from nas_lib.evaluation.meters import Counter, Meter
 from nas_lib.evaluation.settings import Latency, Training
 from nas_lib.randomness import seed_of
 from nas_lib.records import Cost, Evaluation, Proposal
@@ -21,6 +23,7 @@ from nas_lib.spaces import Space, TooLargeError
 from nas_lib.tasks.data import Shape
 
 log = logging.getLogger(__name__)
+OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Bench:
     schedule_epochs: int
     """Epochs over which the learning rate falls to 0."""
     time_limit: float | None = None
+    claim: Claim | None = None
+    """The slot of the device; None: the device is not shared with anybody who asks for one."""
+    counters: Sequence[Counter] = ()
+    """Of the energy of the device."""
 
 
 def evaluate(
@@ -54,7 +61,9 @@ def evaluate(
     `checkpoint` is where its training continues after a kill; `inherit` is the finished checkpoint of its warm start.
     Every failure is returned as an evaluation with its reason.
     """
-    return _recorded(proposal, lambda: _evaluate(bench, proposal, seed, checkpoint, inherit, on_epoch))
+    return _recorded(
+        bench, proposal, lambda meter: _evaluate(bench, proposal, seed, checkpoint, inherit, on_epoch, meter)
+    )
 
 
 def retrain(
@@ -72,8 +81,8 @@ def retrain(
     where the trained network is written, as a `Classifier`.
     """
 
-    def run() -> Evaluation:
-        network, progress = _trained(bench, proposal, seed, checkpoint, None, on_epoch, validate=False)
+    def run(meter: Meter) -> Evaluation:
+        network, progress = _trained(bench, proposal, seed, checkpoint, None, on_epoch, meter, validate=False)
         error, loss = training.measure(network, bench.data.held_out, bench.data, bench.training)
         if weights is not None:
             save_classifier(weights, Classifier(network, bench.data.mean, bench.data.std), identity(proposal))
@@ -83,10 +92,10 @@ def retrain(
             metrics={"test_error": error, "test_loss": loss, **_size(network, bench)},
             wall_clock={"device": measures.device_name(bench.data.train.labels.device)},
             curves=progress.curves,
-            cost=Cost(seconds=progress.seconds, epochs=progress.epoch),
+            cost=Cost(seconds=progress.seconds, epochs=progress.epoch, **progress.usage._asdict()),
         )
 
-    return _recorded(proposal, run)
+    return _recorded(bench, proposal, run)
 
 
 def _evaluate(
@@ -96,9 +105,10 @@ def _evaluate(
     checkpoint: Path,
     inherit: Path | None,
     on_epoch: Callable[[training.Progress], None],
+    meter: Meter,
 ) -> Evaluation:
     inherited = 0 if inherit is None else training.epochs_in(inherit)
-    network, progress = _trained(bench, proposal, seed, checkpoint, inherit, on_epoch, validate=True)
+    network, progress = _trained(bench, proposal, seed, checkpoint, inherit, on_epoch, meter, validate=True)
     size = _size(network, bench)
     wall_clock: dict[str, float | int | str] = {"device": measures.device_name(bench.data.train.labels.device)}
     if "latency" in {*bench.objectives, *bench.limits}:
@@ -112,7 +122,7 @@ def _evaluate(
         metrics={"error": figures["error"], **size},
         wall_clock=wall_clock,
         curves=progress.curves,
-        cost=Cost(seconds=progress.seconds, epochs=progress.epoch - inherited),
+        cost=Cost(seconds=progress.seconds, epochs=progress.epoch - inherited, **progress.usage._asdict()),
     )
 
 
@@ -123,6 +133,7 @@ def _trained(
     checkpoint: Path,
     inherit: Path | None,
     on_epoch: Callable[[training.Progress], None],
+    meter: Meter,
     validate: bool,
 ) -> tuple[nn.Module, training.Progress]:
     torch.manual_seed(seed_of(seed, "weights"))
@@ -140,6 +151,7 @@ def _trained(
         inherit=inherit,
         time_limit=bench.time_limit,
         on_epoch=on_epoch,
+        usage=meter.usage,
     )
     return network, progress
 
@@ -158,16 +170,64 @@ def _size(network: nn.Module, bench: Bench) -> dict[str, int]:
     }
 
 
-def _recorded(proposal: Proposal, run: Callable[[], Evaluation]) -> Evaluation:
-    """The result of `run`, or its failure as a result, with the times at which it began and ended."""
+def _recorded(bench: Bench, proposal: Proposal, run: Callable[[Meter], Evaluation]) -> Evaluation:
+    """The result of `run` where it has room, or its failure as a result."""
+    if bench.claim is None or bench.claim.device == "cpu":
+        return _attempt(bench, proposal, run)
+    device = bench.data.train.labels.device
+    return with_room(
+        bench.claim,
+        needed=lambda: _memory_needed(bench, proposal),
+        free=lambda: torch.cuda.mem_get_info(device)[0],
+        run=lambda: _attempt(bench, proposal, run),
+    )
+
+
+def with_room(
+    claim: Claim, needed: Callable[[], int], free: Callable[[], int], run: Callable[[], Evaluation]
+) -> Evaluation:
+    """Run beside the other jobs of a device where there is room, and else alone.
+
+    `needed` and `free` are bytes; they are asked only where there may be other jobs. What runs out of memory beside
+    others is run once more, alone.
+    """
+    if claim.slots == 1:
+        return run()
+    if needed() > free():
+        log.info("there is no room for it beside the other jobs on %s: waiting to be alone", claim.device)
+        with claim.alone():
+            return run()
+    was_alone = claim.witness()
+    result = run()
+    if result.reason != OUT_OF_MEMORY or was_alone():
+        return result
+    log.warning("out of memory beside the other jobs on %s: once more, alone", claim.device)
+    with claim.alone():
+        result = run()
+    return result.model_copy(update={"wall_clock": {**result.wall_clock, "retried": "out of memory beside other jobs"}})
+
+
+def _memory_needed(bench: Bench, proposal: Proposal) -> int:
+    """See `measures.training_memory`; 0 for a network that cannot be built, which its attempt will say."""
+    try:
+        with torch.device("meta"):
+            network = bench.space.build(proposal.genotype, bench.shape)
+    except TooLargeError:
+        return 0
+    return measures.training_memory(network, bench.shape, bench.training, training.EVALUATION_BATCH)
+
+
+def _attempt(bench: Bench, proposal: Proposal, run: Callable[[Meter], Evaluation]) -> Evaluation:
+    """The result of `run`, or its failure as a result, with its cost."""
     started = time.time()
     began = time.monotonic()
+    meter = Meter(bench.claim, bench.counters)
     try:
-        result = run()
+        result = run(meter)
     except (training.TrainingError, TooLargeError) as error:
         result = Evaluation(proposal=proposal, status="failed", reason=_one_line(error))
     except (torch.OutOfMemoryError, MemoryError):
-        result = Evaluation(proposal=proposal, status="failed", reason="out of memory")
+        result = Evaluation(proposal=proposal, status="failed", reason=OUT_OF_MEMORY)
     except OSError:
         raise  # the disk, not the candidate
     except torch.AcceleratorError as error:
@@ -177,11 +237,11 @@ def _recorded(proposal: Proposal, run: Callable[[], Evaluation]) -> Evaluation:
         # A candidate that breaks in an unforeseen way must not stop the search; the log keeps the traceback.
         log.exception("candidate %s", proposal.candidate)
         memory = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-        reason = "out of memory" if memory else f"{type(error).__name__}: {_one_line(error)}"
+        reason = OUT_OF_MEMORY if memory else f"{type(error).__name__}: {_one_line(error)}"
         result = Evaluation(proposal=proposal, status="failed", reason=reason)
     with contextlib.suppress(RuntimeError):
         torch.cuda.empty_cache()
-    cost = result.cost if result.ok else Cost(seconds=time.monotonic() - began)
+    cost = result.cost if result.ok else Cost(seconds=time.monotonic() - began, **meter.usage()._asdict())
     return result.model_copy(update={"cost": cost.model_copy(update={"started": started, "finished": time.time()})})
 
 

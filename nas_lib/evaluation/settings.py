@@ -55,8 +55,11 @@ class Resources(Settings):
     threads: StrictInt = Field(default=1, ge=1)
     """CPU threads of one job. More than 1 rarely helps with networks this small."""
     devices: tuple[str, ...] | Literal["auto"] = "auto"
-    """Devices jobs are spread over, for example [cuda:0, cuda:1] or [cpu]; one job at a time on each CUDA
-    device. `auto`: all CUDA devices, or the CPU where there is none."""
+    """Devices jobs are spread over, for example [cuda:0, cuda:1] or [cpu]. `auto`: all CUDA devices, or the CPU where
+    there is none."""
+    gpu_slots: StrictInt = Field(default=1, ge=1)
+    """Jobs at the same time on each CUDA device. Networks this small leave most of a GPU idle; energy per candidate is
+    known only with 1."""
 
     @field_validator("devices", mode="before")
     @classmethod

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
+from nas_lib.evaluation.meters import NOTHING, UNKNOWN, Usage
 from nas_lib.evaluation.settings import Training
 from nas_lib.randomness import seed_of
 from nas_lib.tasks.data import ImageData, Split
@@ -57,6 +58,7 @@ class Progress:
     epoch: int
     seconds: float
     curves: dict[str, list[float]]
+    usage: Usage = NOTHING
 
 
 class Descent:
@@ -137,6 +139,7 @@ def train(
     inherit: Path | None = None,
     time_limit: float | None = None,
     on_epoch: Callable[[Progress], None] = lambda _: None,
+    usage: Callable[[], Usage] = lambda: UNKNOWN,
 ) -> Progress:
     """Train a network in place on `data.train` and return its curves.
 
@@ -146,7 +149,7 @@ def train(
     Hutter 2017); a lower `epochs` stops earlier on the same curve. Every epoch draws its order, augmentation and
     dropout from a seed of its own, so a training that continues from `checkpoint` equals an uninterrupted one bit for
     bit. A checkpoint is used only if it was made under the same `identity`. `inherit` is the finished checkpoint of a
-    shorter training of the same network, which is continued.
+    shorter training of the same network, which is continued. `usage` says what this attempt has taken so far.
 
     Raises:
         TrainingError: the loss is not finite, or `time_limit` seconds are over.
@@ -159,8 +162,9 @@ def train(
         progress = restore(inherit, network, optimizer)
         if progress is None:
             raise TrainingError(f"the training to continue is not there: {inherit}")
-        progress.seconds = 0.0
+        progress.seconds, progress.usage = 0.0, NOTHING
     progress = progress or Progress(0, 0.0, {})
+    earlier = progress.usage
     saved_at = time.monotonic()
     began = saved_at - progress.seconds
     deadline = began + time_limit if time_limit is not None else math.inf
@@ -170,6 +174,7 @@ def train(
             figures["validation_error"], figures["validation_loss"] = measure(network, validation, data, settings)
         progress.epoch += 1
         progress.seconds = time.monotonic() - began
+        progress.usage = usage().after(earlier)
         if not all(math.isfinite(value) for value in figures.values()):
             raise TrainingError(f"diverged: the loss is not finite in epoch {progress.epoch}")
         for name, value in figures.items():
@@ -296,6 +301,7 @@ def save(path: Path, identity: str, network: nn.Module, optimizer: Descent, prog
         "momentum": optimizer.momentum,
         "epoch": progress.epoch,
         "seconds": progress.seconds,
+        "usage": tuple(progress.usage),
         "curves": progress.curves,
     }
     write_tensors(path, content)
@@ -330,7 +336,7 @@ def restore(path: Path, network: nn.Module, optimizer: Descent, identity: str | 
     network.load_state_dict(content["network"])
     for index, (parameter, value) in enumerate(zip(optimizer.parameters, content["momentum"], strict=True)):
         optimizer.momentum[index] = value if value is None else value.to(parameter.device)
-    return Progress(content["epoch"], content["seconds"], content["curves"])
+    return Progress(content["epoch"], content["seconds"], content["curves"], Usage(*content["usage"]))
 
 
 def epochs_in(path: Path) -> int:

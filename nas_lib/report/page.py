@@ -18,7 +18,7 @@ from nas_lib.evaluation.objectives import QUANTITIES
 from nas_lib.experiment import Experiment
 from nas_lib.layout import write_text
 from nas_lib.records import Evaluation
-from nas_lib.report import drawing, provenance, style
+from nas_lib.report import benchmarks, drawing, provenance, style
 from nas_lib.report.analysis import Analysis, Dependence, Spread, analyse
 from nas_lib.report.charts import CURVES, HIGHLIGHTS, IMPORTANT, charts, points
 from nas_lib.report.results import Results, Retrained, mean_and_sd, read
@@ -87,6 +87,7 @@ def render(results: Results) -> str:
         failures=_failures(results),
         failures_shown=FAILURES_SHOWN,
         costs=_costs(results),
+        rules=_rules(results.experiment),
         devices=_devices(results),
         versions=provenance.versions(),
         machine=provenance.machine(),
@@ -380,7 +381,8 @@ def _failures(results: Results) -> dict[str, Any]:
 
 
 def _costs(results: Results) -> list[tuple[str, ...]]:
-    """Per strategy and in all: candidates, trainings, cache hits, failures, epochs, time of search and finalists."""
+    """Per strategy and in all: candidates, trainings, cache hits, failures, epochs, time of search and finalists,
+    energy and peak memory of both."""
 
     def row(name: str, evaluations: Sequence[Evaluation], finalists: Iterable[Retrained]) -> tuple[str, ...]:
         hits = sum(found.proposal.duplicate_of is not None for found in evaluations)
@@ -394,6 +396,7 @@ def _costs(results: Results) -> list[tuple[str, ...]]:
             f"{sum(found.cost.epochs for found in evaluations):,}",
             style.duration(pareto.seconds_of(evaluations)),
             style.duration(pareto.seconds_of(repeats)),
+            *_usage([*(found for found in evaluations if found.proposal.duplicate_of is None), *repeats]),
         )
 
     rows = [
@@ -401,3 +404,28 @@ def _costs(results: Results) -> list[tuple[str, ...]]:
         for label in results.histories
     ]
     return [*rows, row("all", [found for _, _, found in results.evaluations()], results.finalists)]
+
+
+def _usage(trained: Sequence[Evaluation]) -> tuple[str, str]:
+    """Energy in all and the highest peak of memory, as far as they are known."""
+    energies = [found.cost.energy for found in trained if found.cost.energy is not None]
+    peaks = [found.cost.peak_memory for found in trained if found.cost.peak_memory is not None]
+    known = "" if len(energies) == len(trained) else f" (known of {len(energies)} of {len(trained)})"
+    return (
+        f"{style.energy(sum(energies))}{known}" if energies else "unknown",
+        style.memory(max(peaks)) if peaks else "unknown",
+    )
+
+
+def _rules(experiment: Experiment) -> list[tuple[str, ...]]:
+    """Per rule of the workflow: jobs, seconds, CPU seconds and memory, as Snakemake measured them."""
+    return [
+        (
+            cost.rule,
+            f"{cost.jobs:,}",
+            style.duration(cost.seconds),
+            "too short" if cost.cpu_seconds is None else style.duration(cost.cpu_seconds),
+            "too short" if cost.memory is None else style.memory(cost.memory),
+        )
+        for cost in benchmarks.read(experiment.folder.benchmarks)
+    ]

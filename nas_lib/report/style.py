@@ -75,6 +75,24 @@ def signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
+def energy(joules: float) -> str:
+    """Joules, in kilojoules where there are many.
+
+    >>> energy(12.34), energy(123456)
+    ('12.3 J', '123.5 kJ')
+    """
+    return f"{joules:.1f} J" if joules < 10_000 else f"{joules / 1000:,.1f} kJ"
+
+
+def memory(size: float) -> str:
+    """Bytes in mebibytes.
+
+    >>> memory(1.5 * 2**30)
+    '1,536 MiB'
+    """
+    return f"{size / 2**20:,.0f} MiB"
+
+
 def duration(seconds: float) -> str:
     """Seconds, and what they are in minutes or hours where that is easier to grasp.
 

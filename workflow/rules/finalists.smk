@@ -21,13 +21,14 @@ rule retrain:
     log:
         LOGS / "{strategy}/seed-{seed}/finalist-{rank}.log",
     benchmark:
-        FOLDER.path / "benchmarks/{strategy}/seed-{seed}/finalist-{rank}.tsv"
+        FOLDER.benchmarks / "{strategy}/seed-{seed}/finalist-{rank}.tsv"
     retries: ATTEMPTS * EXPERIMENT.finalists.trainings
     conda:
         ENVIRONMENT
     threads: EXPERIMENT.resources.threads
     resources:
         attempt=lambda wildcards, attempt: attempt,
+        gpu_slots=1,
     params:
         draws=EXPERIMENT.finalists.draws,
         repeats=EXPERIMENT.finalists.repeats,
@@ -62,7 +63,7 @@ if EXPERIMENT.transfer:
         log:
             LOGS / "{strategy}/seed-{seed}/transfer-{rank}.log",
         benchmark:
-            FOLDER.path / "benchmarks/{strategy}/seed-{seed}/transfer-{rank}.tsv"
+            FOLDER.benchmarks / "{strategy}/seed-{seed}/transfer-{rank}.tsv"
         retries: ATTEMPTS * EXPERIMENT.transfer.repeats
         conda:
             ENVIRONMENT

@@ -3,6 +3,8 @@ rule data:
         FOLDER.data,
     log:
         LOGS / "data.log",
+    benchmark:
+        FOLDER.benchmarks / "data.tsv"
     conda:
         ENVIRONMENT
     params:

@@ -5,6 +5,8 @@ rule compare:
         FOLDER.comparison,
     log:
         LOGS / "compare.log",
+    benchmark:
+        FOLDER.benchmarks / "compare.tsv"
     conda:
         ENVIRONMENT
     params:
@@ -33,6 +35,8 @@ rule figures:
         [FOLDER.tables / name for name in table_names()],
     log:
         LOGS / "figures.log",
+    benchmark:
+        FOLDER.benchmarks / "figures.tsv"
     conda:
         ENVIRONMENT
     shell:

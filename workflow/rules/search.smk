@@ -10,13 +10,14 @@ if EXPERIMENT.budget.inline:
         log:
             LOGS / "{strategy}/seed-{seed}/search.log",
         benchmark:
-            FOLDER.path / "benchmarks/{strategy}/seed-{seed}/search.tsv"
+            FOLDER.benchmarks / "{strategy}/seed-{seed}/search.tsv"
         retries: ATTEMPTS
         conda:
             ENVIRONMENT
         threads: EXPERIMENT.resources.threads
         resources:
             attempt=lambda wildcards, attempt: attempt,
+            gpu_slots=1,
         params:
             rounds=EXPERIMENT.budget.rounds,
         shell:
@@ -31,6 +32,8 @@ else:
             SEARCH.proposals("{round}"),
         log:
             LOGS / "{strategy}/seed-{seed}/round-{round}/propose.log",
+        benchmark:
+            FOLDER.benchmarks / "{strategy}/seed-{seed}/round-{round}/propose.tsv"
         priority: 1
         conda:
             ENVIRONMENT
@@ -47,13 +50,14 @@ else:
         log:
             LOGS / "{strategy}/seed-{seed}/round-{round}/job-{job}.log",
         benchmark:
-            FOLDER.path / "benchmarks/{strategy}/seed-{seed}/round-{round}/job-{job}.tsv"
+            FOLDER.benchmarks / "{strategy}/seed-{seed}/round-{round}/job-{job}.tsv"
         retries: ATTEMPTS * CANDIDATES_OF_A_JOB
         conda:
             ENVIRONMENT
         threads: EXPERIMENT.resources.threads
         resources:
             attempt=lambda wildcards, attempt: attempt,
+            gpu_slots=1,
         shell:
             step(
                 "evaluate",
@@ -71,6 +75,8 @@ else:
             SEARCH.front,
         log:
             LOGS / "{strategy}/seed-{seed}/collect.log",
+        benchmark:
+            FOLDER.benchmarks / "{strategy}/seed-{seed}/collect.tsv"
         conda:
             ENVIRONMENT
         shell:
