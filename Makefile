@@ -11,7 +11,7 @@ run: $(VENV)/.installed
 	$(BIN)/snakemake
 
 test: $(VENV)/.installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
