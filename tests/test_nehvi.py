@@ -201,12 +201,12 @@ def test_only_this_strategy_needs_torch() -> None:
 
 
 def test_it_beats_random_search_in_hypervolume() -> None:
-    def hypervolumes(strategy: Strategy) -> Array:
+    def hypervolume(strategy: Strategy) -> float:
         space = ToySpace(width=5, levels=3)
-        return np.array([moocore.hypervolume(run(strategy, front, 32, s, space), ref=[1.5, 1.5]) for s in range(2)])
+        return float(moocore.hypervolume(run(strategy, front, 48, 0, space, references=[1.5, 1.5]), ref=[1.5, 1.5]))
 
     def front(point: Array) -> Sequence[float]:
         loss = 1 + float(((point[1:5] - 0.5) ** 2).sum())
         return (loss * np.cos(np.pi / 2 * point[0]), loss * np.sin(np.pi / 2 * point[0]))
 
-    assert (hypervolumes(NEHVI()) > hypervolumes(RandomSearch())).all()
+    assert hypervolume(NEHVI()) > hypervolume(RandomSearch()) + 0.1

@@ -115,12 +115,20 @@ def random_history(objectives: Objectives = two_objectives, count: int = 16, spa
     return history_at(points, [objectives(point) for point in points])
 
 
-def run(strategy: Strategy, objectives: Objectives, evaluations: int, seed: int, space: ToySpace = SPACE) -> Array:
+def run(
+    strategy: Strategy,
+    objectives: Objectives,
+    evaluations: int,
+    seed: int,
+    space: ToySpace = SPACE,
+    references: Sequence[float | None] = (),
+) -> Array:
     """Objectives (n, m) of a whole search in batches of four."""
     history: History = []
     for round in range(evaluations // 4):
         count = len(objectives(np.full(len(space.dimensions()), 0.5)))
-        suggestions = strategy.propose(make_request(history, count, round=round, seed=seed, space=space))
+        request = make_request(history, count, round=round, seed=seed, space=space)
+        suggestions = strategy.propose(replace(request, references=references))
         for slot, suggestion in enumerate(suggestions):
             values = objectives(space.canonical(space.encode(suggestion.genotype)[None])[0])
             history.append(as_evaluation(as_proposal(suggestion.genotype, round, slot), values))

@@ -9,7 +9,9 @@ pending points.
 - A constraint on a figure holds where its process is below the limit; a figure that is objective and limited has one
   process.
 - Failed candidates tell the figures' processes nothing. Once there is one, a process of the failures (1 failed, -1 did
-  not: least-squares classification, Rasmussen and Williams 2006, section 6.5) is one constraint more.
+  not: least-squares classification, Rasmussen and Williams 2006, section 6.5) gives the probability of success, with
+  which the expected gain is multiplied.
+- While nothing is feasible the probability of feasibility alone decides (Gardner et al. 2014, ICML).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +42,7 @@ from nas_lib.strategies.request import Request, Suggestion
 from nas_lib.strategies.surrogate import LEAST_NOISE, Draws, Surrogate, by_point, learn
 
 if TYPE_CHECKING:
+    from botorch.acquisition.acquisition import AcquisitionFunction
     from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
     from botorch.models import SingleTaskGP
     from torch import Tensor
@@ -56,6 +59,9 @@ STEPS = (0.1, 0.03)
 """Standard deviations of the last search, around the tops, in units of the coordinates."""
 NEIGHBOURS = 8
 """Points around each top at each of these steps."""
+STEP_LENGTH = 0.5
+"""Shortest length scale of the process of failures: the step at the edge of a region would pull it to 0, and a little
+way from the failures nothing would be known of them."""
 UNKNOWN = 1e6
 """Noise variance of a value that is not known: as good as left out."""
 
@@ -137,6 +143,14 @@ def scale_of(values: Array) -> Scale:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """What an output of the model has to stay below, as a standardised value."""
+
+    column: int
+    top: float
+
+
+@dataclass(frozen=True)
 class Problem:
     """What is known and sought, as BoTorch wants it: everything is maximised, and a constraint holds below 0."""
 
@@ -145,7 +159,29 @@ class Problem:
     objective: GenericMCMultiOutputObjective
     reference: Tensor
     """Of the objectives in units of the box, shape (m,)."""
-    constraints: list[Callable[[Tensor], Tensor]] | None
+    limits: list[Limit]
+    """Of the figures."""
+    success: list[Limit]
+    """Of the process of the failures, if there is one."""
+    succeeded: Array
+    """Distinct points (n, d) at which an evaluation succeeded."""
+    any_feasible: bool
+
+    @property
+    def constraints(self) -> list[Callable[[Tensor], Tensor]] | None:
+        """The limits as BoTorch wants them."""
+        return [partial(_excess, limit=limit) for limit in self.limits] or None
+
+    def log_probability(self, points: Tensor, limits: Sequence[Limit]) -> Tensor:
+        """The logarithm of the probability (b,) that limits hold at points (b, 1, d)."""
+        import torch
+
+        posterior = self.model.posterior(points)
+        chosen = [limit.column for limit in limits]
+        tops = torch.tensor([limit.top for limit in limits]).double()
+        below = (tops - posterior.mean[:, 0, chosen]) / posterior.variance[:, 0, chosen].sqrt()
+        result: Tensor = torch.special.log_ndtr(below).sum(dim=-1)
+        return result
 
 
 def _improvements(request: Request, started: Sequence[Suggestion]) -> list[Suggestion]:
@@ -177,14 +213,15 @@ def _problem(request: Request, observed: Array) -> Problem:
     scales = {name: scale_of(values[ok]) for name, values in figures.items()}
     surrogates = [learn(observed[ok], scales[name].standardised(values[ok])) for name, values in figures.items()]
     limits = [
-        (list(figures).index(name), float(scales[name].standardised(np.array(limit))))
+        Limit(list(figures).index(name), float(scales[name].standardised(np.array(limit))))
         for name, limit in request.limits.items()
     ]
     outcomes = np.where(ok, -1.0, 1.0)
+    success = []
     if not ok.all():
         scale = Scale(logarithmic=False, mean=float(outcomes.mean()), deviation=float(outcomes.std()))
-        surrogates.append(learn(observed, scale.standardised(outcomes), heteroscedastic=False))
-        limits.append((len(surrogates) - 1, float(scale.standardised(np.zeros(())))))
+        surrogates.append(learn(observed, scale.standardised(outcomes), heteroscedastic=False, shortest=STEP_LENGTH))
+        success = [Limit(len(surrogates) - 1, float(scale.standardised(np.zeros(()))))]
     box = _box(request, ok)
     extent = np.where(box.reference > box.ideal, box.reference - box.ideal, 1.0)
 
@@ -196,7 +233,10 @@ def _problem(request: Request, observed: Array) -> Problem:
         model=_model(by_point(observed, outcomes), surrogates),
         objective=GenericMCMultiOutputObjective(objective),
         reference=torch.from_numpy((box.ideal - box.reference) / extent),
-        constraints=[partial(_excess, column=column, limit=limit) for column, limit in limits] or None,
+        limits=limits,
+        success=success,
+        succeeded=surrogates[0].process.points,
+        any_feasible=any(one.feasible and finite for one, finite in zip(request.history, ok, strict=True)),
     )
 
 
@@ -214,20 +254,24 @@ def _box(request: Request, ok: NDArray[np.bool_]) -> pareto.Scale:
 
     A reference that is not configured lies a tenth of the range beyond the worst value on the front, not beyond the
     worst of all (as where searches are compared): every bad point that was tried would move it, until the ends of the
-    front are all that counts. While nothing is feasible the box is that of the infeasible candidates.
+    front are all that counts. Beyond the worst of all where the front has no extent yet, so that what is as good counts
+    too. While nothing is feasible the box is that of the infeasible candidates.
     """
     history = [evaluation for evaluation, finite in zip(request.history, ok, strict=True) if finite]
-    if not any(evaluation.feasible for evaluation in history):
+    names, references = request.objectives, request.references or [None] * len(request.objectives)
+    members = pareto.front(history, names)
+    if len(members) > 1 and (np.ptp(pareto.objective_matrix(members, names), axis=0) > 0).all():
+        history = members
+    elif not members:
         history = [evaluation.model_copy(update={"constraints": {}}) for evaluation in history]
-    members = pareto.front(history, request.objectives)
-    box = pareto.scale_of([members], request.objectives, request.references or [None] * len(request.objectives))
+    box = pareto.scale_of([history], names, references)
     if box is None:
         raise ValueError("nothing succeeded")
     return box
 
 
-def _excess(samples: Tensor, column: int, limit: float) -> Tensor:
-    return samples[..., column] - limit
+def _excess(samples: Tensor, limit: Limit) -> Tensor:
+    return samples[..., limit.column] - limit.top
 
 
 def _model(outcomes: Draws, surrogates: Sequence[Surrogate]) -> SingleTaskGP:
@@ -259,11 +303,11 @@ def _model(outcomes: Draws, surrogates: Sequence[Surrogate]) -> SingleTaskGP:
 
 
 def _baseline(problem: Problem) -> Array:
-    """The evaluated points (n, d) that may be on the front; the one nearest to keeping all limits where none may."""
+    """The evaluated points (n, d) that may be on the front; the likeliest to be feasible where none may."""
     import torch
     from botorch.acquisition.multi_objective.utils import prune_inferior_points_multi_objective
 
-    points = problem.model.train_inputs[0][0]
+    points = torch.from_numpy(problem.succeeded)
     with torch.no_grad():
         pruned = prune_inferior_points_multi_objective(
             problem.model,
@@ -274,9 +318,8 @@ def _baseline(problem: Problem) -> Array:
             num_samples=PRUNING_SAMPLES,
         )
         if not len(pruned):
-            expected = problem.model.posterior(points).mean
-            excesses = [constraint(expected).clamp(min=0) for constraint in problem.constraints or []]
-            pruned = points[torch.stack([*excesses, torch.zeros(len(points)).double()]).sum(dim=0).argmin()][None]
+            probability = problem.log_probability(points[:, None], [*problem.limits, *problem.success])
+            pruned = points[probability.argmax()][None]
     return np.asarray(pruned.numpy())
 
 
@@ -288,7 +331,7 @@ def _most_promising(
     canonical: Callable[[Array], Array],
     rng: np.random.Generator,
 ) -> Array:
-    """The canonical point (d,) of the largest acquisition value.
+    """The canonical point (d,) of the largest expected gain in hypervolume.
 
     Random points and neighbours of the front, then a climb along the gradient from the best of them as if all
     coordinates were continuous, then neighbours of the tops; all are compared as the canonical points they snap to.
@@ -300,7 +343,7 @@ def _most_promising(
 
     pending = np.unique(under_way, axis=0)
     pending = pending[~among(pending, baseline)]
-    acquisition = qLogNoisyExpectedHypervolumeImprovement(
+    improvement = qLogNoisyExpectedHypervolumeImprovement(
         problem.model,
         problem.reference,
         torch.from_numpy(baseline),
@@ -309,6 +352,12 @@ def _most_promising(
         constraints=problem.constraints,
         X_pending=torch.from_numpy(pending) if len(pending) else None,
     )
+
+    def acquisition(points: Tensor) -> Tensor:
+        if not problem.any_feasible:
+            return problem.log_probability(points, [*problem.limits, *problem.success])
+        value: Tensor = improvement(points)
+        return value + problem.log_probability(points, problem.success) if problem.success else value
 
     def gain(points: Array) -> Array:
         with torch.no_grad():
@@ -320,7 +369,11 @@ def _most_promising(
     centres = baseline[rng.integers(len(baseline), size=NEAR)]
     best = best_of(rng.random((RANDOM, observed.shape[1])), around(centres, 1, STEPS[0], rng))
     tops, _ = gen_candidates_scipy(
-        torch.from_numpy(best)[:, None], acquisition, 0.0, 1.0, options={"maxiter": ITERATIONS}
+        torch.from_numpy(best)[:, None],
+        cast("AcquisitionFunction", acquisition),
+        0.0,
+        1.0,
+        options={"maxiter": ITERATIONS},
     )
     best = best_of(best, tops[:, 0].detach().numpy())
     for step in STEPS:

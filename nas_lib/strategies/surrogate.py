@@ -84,15 +84,18 @@ def _correlation(first: Array, second: Array, lengths: Array) -> Array:
     return np.asarray(np.exp(-0.5 * cdist(first / lengths, second / lengths, "sqeuclidean")))
 
 
-def fit(points: Array, values: Array, noise: Array | None = None, signal: float = 1.0) -> Process:
+def fit(
+    points: Array, values: Array, noise: Array | None = None, signal: float = 1.0, shortest: float = 0.02
+) -> Process:
     """The process of the largest posterior density for standardised values (n,) at points (n, d).
 
-    The noise variance is one number that is fitted too, unless its values (n,) are given.
+    The noise variance is one number that is fitted too, unless its values (n,) are given. No length scale is below
+    `shortest`.
     """
     from scipy.optimize import minimize
 
     dimensions = points.shape[1]
-    bounds = [(np.log(0.02), np.log(100.0))] * dimensions + [(np.log(LEAST_NOISE), 0.0)] * (noise is None)
+    bounds = [(np.log(shortest), np.log(100.0))] * dimensions + [(np.log(LEAST_NOISE), 0.0)] * (noise is None)
     starts = [[length] * dimensions + [level] * (noise is None) for length, level in STARTS]
 
     def loss(logs: Array) -> tuple[float, Array]:
@@ -173,7 +176,7 @@ class Surrogate:
         return mean, variance + self.noise(points)
 
 
-def learn(points: Array, values: Array, *, heteroscedastic: bool = True) -> Surrogate:
+def learn(points: Array, values: Array, *, heteroscedastic: bool = True, shortest: float = 0.02) -> Surrogate:
     """The surrogate of standardised values (n,) at points (n, d).
 
     Its noise depends on the point only if that is wanted and enough points were drawn repeatedly.
@@ -181,11 +184,11 @@ def learn(points: Array, values: Array, *, heteroscedastic: bool = True) -> Surr
     draws = by_point(points, values)
     noise = noise_of_draws(draws) if heteroscedastic else None
     if noise is None:
-        fitted = fit(points, values)
+        fitted = fit(points, values, shortest=shortest)
         constant = float(fitted.noise[0])
         process = Process(draws.points, draws.means, constant / draws.counts, fitted.lengths)
         return Surrogate(process, lambda points: np.full(len(points), constant))
-    return Surrogate(fit(draws.points, draws.means, noise(draws.points) / draws.counts), noise)
+    return Surrogate(fit(draws.points, draws.means, noise(draws.points) / draws.counts, shortest=shortest), noise)
 
 
 def noise_of_draws(draws: Draws) -> Callable[[Array], Array] | None:
