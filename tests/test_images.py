@@ -379,7 +379,7 @@ def test_a_truncated_gzip_file_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 
     assert line_of(MNIST(folder=tmp_path).for_search).startswith(
         f"{path}: cannot be read (Compressed file ended before the end-of-stream marker was reached), "
-        f"expected is md5 of the content {hashlib.md5(contents[IMAGES]).hexdigest()}; remove it"
+        f"expected is md5 of the content {md5(contents[IMAGES])}; remove it"
     )
 
 
