@@ -94,9 +94,11 @@ def _one_thread(seed: int) -> Iterator[None]:
     More threads only burn CPU time on matrices this small, and sums split among them could differ in their last bits.
     """
     import torch
-    from botorch.acquisition.multi_objective import logei
     from threadpoolctl import threadpool_limits
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # importing it warns of what it uses of PyTorch
+        from botorch.acquisition.multi_objective import logei
     # BoTorch would compile an extension for this very processor, at first use and if it finds a compiler: a minute,
     # and other results than elsewhere.
     logei._load_attempted = True
