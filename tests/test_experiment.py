@@ -30,7 +30,7 @@ def mistakes(**changes: object) -> list[str]:
     return str(caught.value).splitlines()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_that_ships_is_valid(path: Path) -> None:
     assert load(path).experiment == path.stem
 

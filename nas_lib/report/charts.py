@@ -152,9 +152,18 @@ def _front(results: Results, x: str, y: str) -> go.Figure:
         _add_candidates(figure, results, label, (style.axis(x), value_of(x)), (style.axis(y), value_of(y)))
     return _layout(
         figure,
-        {"title": style.axis(x), "type": style.axis_type(horizontal)},
-        {"title": style.axis(y), "type": style.axis_type(vertical)},
+        _measured(x, horizontal),
+        _measured(y, vertical),
     )
+
+
+def _measured(name: str, values: Sequence[float]) -> dict[str, Any]:
+    """The axis of an objective; on a logarithmic one plotly itself would write 2 where 20 is meant."""
+    if style.axis_type(values) == "linear":
+        return {"title": style.axis(name), "type": "linear"}
+    decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    return {"title": style.axis(name), "type": "log", "tickmode": "array", "tickvals": ticks}
 
 
 Vertices = Sequence[tuple[float, float]]
