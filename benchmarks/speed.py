@@ -3,8 +3,8 @@
     python benchmarks/speed.py --device cuda
     python benchmarks/speed.py --device cpu --parameters 100000 --head 128 --batch 32 --steps 3
 
-The network is the generator that its paper found best on CIFAR-10, WS(8,5,0.6) > ER(1,0.7) > WS(5,4,0.2) (NAGO). Every
-way starts from the same weights and sees the same batches; the loss after `--check` steps must be that of the
+The network is the generator that its paper found best on CIFAR-10, WS(8,5,0.6) > ER(1,0.7) > WS(5,4,0.2) (NAGO).
+Every way starts from the same weights and sees the same batches; the loss after `--check` steps must be that of the
 platform's loop within a tolerance (few steps: rounding grows with every one). Ways take turns, and ratios are taken
 within a turn, so that a busy machine slows down all of them alike. A way that a machine or a version of torch does
 not support is a row that says so.
@@ -222,9 +222,12 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def compare(given: Work, steps: int, check: int, turns: int, peak: float | None) -> list[list[str]]:
-    """One row per way."""
+def compare(
+    given: Work, steps: int, check: int, turns: int, peak: float | None, skip: Sequence[str]
+) -> list[list[str]]:
+    """One row per way, those to skip left out."""
     usual, others = ways(given.labels.device)
+    others = {name: way for name, way in others.items() if name not in skip}
     runners: dict[str, Runner] = {}
     rows = {}
     for name, way in {"platform": usual, **others}.items():
@@ -369,6 +372,7 @@ def main(
     check: Annotated[int, typer.Option(min=5, help="Steps after which the loss is compared.")] = 5,
     turns: Annotated[int, typer.Option(help="Turns.")] = 7,
     processes: Annotated[str, typer.Option(help="Candidates at the same time, the first one to compare with.")] = "",
+    skip: Annotated[list[str] | None, typer.Option(help="Ways to leave out, for example torch.compile.")] = None,
     peak: Annotated[float | None, typer.Option(help="Peak of the card in TFLOP/s; default: from a table.")] = None,
 ) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -382,7 +386,7 @@ def main(
     show(
         f"Ways to train: {size}",
         ["way", "images/s", "speed / platform", "share of peak", "first steps", f"loss after {check} steps"],
-        compare(given, steps, check, turns, peak),
+        compare(given, steps, check, turns, peak, skip or []),
         f"{how} Peak: {peak} TFLOP/s." if peak else f"{how} The peak of this device is not known (--peak).",
     )
     show(f"Candidates at the same time: {size}", ["candidates", "images/s together", "speed / one"], at_once, how)

@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the data folder ../shared/data is not there ({folder.name})")
     return folder
+
+
+@pytest.fixture
+def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs that are not there, and a folder for their locks."""
+    from nas_lib.evaluation import devices
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(devices, "available", list)
+    monkeypatch.setattr(devices, "lock_name", lambda device: f"uuid-of-{device}")
+    monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)

@@ -1,7 +1,6 @@
 """Each job is told which device is its own."""
 
 import multiprocessing
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -10,12 +9,9 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 
 import pytest
-from filelock import Timeout
 
 from nas_lib.evaluation import devices
-from nas_lib.evaluation.candidate import with_room
-from nas_lib.evaluation.devices import Claim, DeviceError, claimed
-from nas_lib.records import Evaluation, Proposal
+from nas_lib.evaluation.devices import DeviceError, claimed
 
 DEVICES = ("cuda:0", "cuda:1")
 
@@ -66,15 +62,6 @@ def test_the_cpu_is_shared() -> None:
     with claimed(("cpu",)) as first, claimed(("cpu",)) as second:
         assert first.device == second.device == "cpu"
         assert first.slot.lock_file != second.slot.lock_file
-
-
-@pytest.fixture
-def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two GPUs that are not there, and a folder for their locks."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(devices, "available", list)
-    monkeypatch.setattr(devices, "lock_name", lambda device: f"uuid-of-{device}")
-    monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)
 
 
 def background(stack: ExitStack, work: Callable[[], object]) -> threading.Thread:
@@ -209,96 +196,6 @@ def test_a_witness_of_the_cpu_sees_jobs_on_gpus_too() -> None:
         with claimed(("cuda:0",)):
             pass
         assert not undisturbed()
-
-
-# --- room on a device ------------------------------------------------------------------------------
-
-
-def evaluation(reason: str = "") -> Evaluation:
-    proposal = Proposal(round=0, slot=0, genotype={}, hash="h", epochs=1)
-    return Evaluation(proposal=proposal, status="failed" if reason else "ok", reason=reason)
-
-
-def claim_of_two(stack: ExitStack) -> Claim:
-    return stack.enter_context(claimed(("cuda:0",), slots=2))
-
-
-def is_alone() -> bool:
-    """Whether the door of the device is held."""
-    try:
-        with devices._lock("cuda:0", "door").acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-@pytest.mark.usefixtures("two_gpus")
-@pytest.mark.parametrize(("needed", "alone"), [(10, False), (11, True)])
-def test_what_does_not_fit_beside_the_others_runs_alone(needed: int, alone: bool) -> None:
-    how = []
-
-    def run() -> Evaluation:
-        how.append(is_alone())
-        return evaluation()
-
-    with ExitStack() as stack:
-        assert with_room(claim_of_two(stack), needed=lambda: needed, free=lambda: 10, run=run).ok
-    assert how == [alone]
-
-
-@pytest.mark.usefixtures("two_gpus")
-@pytest.mark.parametrize("second", ["", "out of memory"])
-def test_out_of_memory_beside_others_is_tried_once_more_alone(second: str) -> None:
-    reasons = ["out of memory", second]
-    how = []
-
-    def run() -> Evaluation:
-        how.append(is_alone())
-        return evaluation(reasons[len(how) - 1])
-
-    with ExitStack() as stack:
-        claim = claim_of_two(stack)
-        companion = stack.enter_context(ExitStack())
-        claim_of_two(companion)
-
-        def leaving() -> Evaluation:
-            result = run()
-            companion.close()
-            return result
-
-        result = with_room(claim, needed=lambda: 1, free=lambda: 10, run=leaving)
-    assert how == [False, True]
-    assert result.reason == second
-    assert result.wall_clock["retried"] == "out of memory beside other jobs"
-
-
-@pytest.mark.usefixtures("two_gpus")
-@pytest.mark.parametrize("slots", [1, 2])
-def test_out_of_memory_with_the_device_to_itself_is_the_result(slots: int) -> None:
-    runs = []
-
-    def run() -> Evaluation:
-        runs.append(1)
-        return evaluation("out of memory")
-
-    with claimed(("cuda:0",), slots=slots) as claim:
-        result = with_room(claim, needed=lambda: 1, free=lambda: 10, run=run)
-    assert (len(runs), result.reason) == (1, "out of memory")
-
-
-@pytest.mark.usefixtures("two_gpus")
-def test_another_failure_is_not_tried_again() -> None:
-    runs = []
-
-    def run() -> Evaluation:
-        runs.append(1)
-        return evaluation("diverged")
-
-    with ExitStack() as stack:
-        claim = claim_of_two(stack)
-        claim_of_two(stack)
-        with_room(claim, needed=lambda: 1, free=lambda: 10, run=run)
-    assert len(runs) == 1
 
 
 def test_a_device_that_is_not_here_is_one_clear_line() -> None:
