@@ -505,18 +505,22 @@ def test_partly_trained_candidates_are_shown_apart_and_epochs_are_compared(tmp_p
     write_figures(experiment)
 
 
+def kinds_of(graph: "nx.DiGraph[int]") -> list[str]:
+    return [attributes["kind"] for _, attributes in graph.nodes(data=True)]
+
+
 def test_every_level_of_a_graph_is_drawn_alone() -> None:
     experiment = configured(Path("unused"))
     graph = experiment.space.graph(experiment.space.sample(np.random.default_rng(1)))
     top, inner = drawing.levels(graph).values()
     cells = {attributes["group"] for _, attributes in graph.nodes(data=True) if attributes["group"]}
     inside = [int(attributes["label"]) for _, attributes in top.nodes(data=True) if attributes["kind"] == "graph"]
-    operations = [node for node, kind in graph.nodes(data="kind") if kind == "operation"]
-    assert (len(inside), sum(inside)) == (len(cells), len(operations))
-    assert [kind for _, kind in inner.nodes(data="kind")].count("operation") == max(inside)
+    operations = kinds_of(graph).count("operation")
+    assert (len(inside), sum(inside)) == (len(cells), operations)
+    assert kinds_of(inner).count("operation") == max(inside)
     for level in (top, inner):
         assert nx.is_directed_acyclic_graph(level)
-        assert {"input", "output"} < set(dict(level.nodes(data="kind")).values())
+        assert {"input", "output"} < set(kinds_of(level))
     ElementTree.fromstring(drawing.levels_svg(graph, "a < b"))  # noqa: S314
 
 

@@ -147,7 +147,7 @@ def _foretelling(results: Results, label: str) -> list[Foretelling]:
         curve
         for evaluation in results.pooled(label)
         if evaluation.counts and evaluation.proposal.duplicate_of is None
-        if len(curve := evaluation.curves.get("validation_error", ())) == evaluation.proposal.epochs > 1
+        if len(curve := evaluation.curves.get("validation_error", [])) == evaluation.proposal.epochs > 1
     ]
     if len(curves) < FEWEST_CANDIDATES:
         return []

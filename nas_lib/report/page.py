@@ -190,7 +190,7 @@ def _hypervolumes(results: Results) -> list[tuple[str, ...]]:
             return f"{number(interval['mean'])} (1 seed, no interval)"
         return f"{number(interval['mean'])} ({number(interval['low'])} to {number(interval['high'])})"
 
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for label, final in comparison["final"].items():
         difference = comparison["differences"].get(label)
         rows.append(

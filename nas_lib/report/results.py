@@ -103,9 +103,8 @@ class Results:
         """Best first objective after each evaluation, one series per seed; NaN before the first success."""
         name = self.objectives[0]
         return [
-            np.fmin.accumulate([e.objectives[name] if e.ok else np.nan for e in history]).tolist()
+            np.fmin.accumulate([e.objectives[name] if e.counts else np.nan for e in history]).tolist()
             for history in self.histories[label].values()
-            if history
         ]
 
 
