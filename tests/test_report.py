@@ -547,7 +547,7 @@ def test_partly_trained_candidates_are_shown_apart_and_epochs_are_compared(tmp_p
     write_figures(experiment)
 
 
-def kinds(graph: "nx.DiGraph[int]") -> list[str]:
+def kinds_of(graph: "nx.DiGraph[int]") -> list[str]:
     return [attributes["kind"] for _, attributes in graph.nodes(data=True)]
 
 
@@ -557,11 +557,12 @@ def test_every_level_of_a_graph_is_drawn_alone() -> None:
     top, inner = drawing.levels(graph).values()
     cells = {attributes["group"] for _, attributes in graph.nodes(data=True) if attributes["group"]}
     inside = [int(attributes["label"]) for _, attributes in top.nodes(data=True) if attributes["kind"] == "graph"]
-    assert (len(inside), sum(inside)) == (len(cells), kinds(graph).count("operation"))
-    assert kinds(inner).count("operation") == max(inside)
+    operations = kinds_of(graph).count("operation")
+    assert (len(inside), sum(inside)) == (len(cells), operations)
+    assert kinds_of(inner).count("operation") == max(inside)
     for level in (top, inner):
         assert nx.is_directed_acyclic_graph(level)
-        assert {"input", "output"} < set(kinds(level))
+        assert {"input", "output"} < set(kinds_of(level))
     ElementTree.fromstring(drawing.levels_svg(graph, "a < b"))  # noqa: S314
 
 

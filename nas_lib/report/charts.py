@@ -297,8 +297,9 @@ def _add_band(
         )
     )
     seeds = list(results.histories[label])
-    for seed, values, x in zip(seeds, series, places or [[*range(1, len(one) + 1)] for one in series], strict=False):
+    for place, (seed, values) in enumerate(zip(seeds, series, strict=True)):
         if len(seeds) > 1:
+            x = places[place] if places else range(1, len(values) + 1)
             alone: Meta = {"strategy": label, "seed": seed, "alone": True}
             hover = f"{over}, seed {seed}<extra></extra>"
             figure.add_trace(line(x, values, alone, line=stroke, showlegend=objective is None, hovertemplate=hover))

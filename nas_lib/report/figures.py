@@ -178,10 +178,10 @@ def _draw_front(axes: Axes, results: Results, x: str, y: str) -> None:
             axes.fill(*zip(*best, *reversed(worst), strict=True), color=colour, alpha=0.15, lw=0)
         axes.plot(*zip(*median, strict=True), color=colour, lw=1.3, ls=style.LINES[style.dash(index)])
         axes.plot(values(x, front), values(y, front), marker, color=colour, ms=6, label=label)
-    for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
-        measured = values(x if axis is axes.xaxis else y, successful)
-        scale(style.axis_type(measured))
-        if style.axis_type(measured) == "log":
+    for axis, name, set_scale in ((axes.xaxis, x, axes.set_xscale), (axes.yaxis, y, axes.set_yscale)):
+        kind = style.axis_type(values(name, successful))
+        set_scale(kind)
+        if kind == "log":
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_locator(NullLocator())
@@ -363,7 +363,7 @@ def _learning_curves(results: Results) -> Figure:
             np.array(curve)
             for evaluation in results.pooled(label)
             if evaluation.ok and evaluation.proposal.duplicate_of is None
-            if len(curve := evaluation.curves.get("validation_error", ())) > 1
+            if len(curve := evaluation.curves.get("validation_error", [])) > 1
         ]
         for label in results.histories
     }
@@ -372,12 +372,12 @@ def _learning_curves(results: Results) -> Figure:
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(WIDTH, 2.6 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     for index, (axes, (label, found)) in enumerate(zip(panels, curves.items(), strict=False)):
-        for errors in found:
-            axes.plot(range(1, len(errors) + 1), 100 * errors, color=style.colour(index), lw=0.6, alpha=0.4)
+        for course in found:
+            axes.plot(range(1, len(course) + 1), 100 * course, color=style.colour(index), lw=0.6, alpha=0.4)
         axes.set_title(f"{label} (n = {len(found)})", fontsize=9)
-    for axes in list(panels)[len(curves) :]:
+    for axes in panels[len(curves) :]:
         axes.set_visible(False)
     figure.supxlabel("Epochs", fontsize=9)
     figure.supylabel("Validation error (%)", fontsize=9)

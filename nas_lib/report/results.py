@@ -119,7 +119,6 @@ class Results:
         return [
             np.fmin.accumulate([e.objectives[name] if e.counts else np.nan for e in history]).tolist()
             for history in self.histories[label].values()
-            if history
         ]
 
 
