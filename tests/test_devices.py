@@ -7,11 +7,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nas_lib.evaluation import devices
 from nas_lib.evaluation.devices import DeviceError, claimed
+from nas_lib.evaluation.settings import Resources
 
 DEVICES = ("cuda:0", "cuda:1")
 
@@ -203,3 +205,19 @@ def test_a_device_that_is_not_here_is_one_clear_line() -> None:
         DeviceError, match=r"resources.devices: found \['cuda:99'\], but this machine has \d+ CUDA devices"
     ):
         devices.available(("cuda:99",))
+
+
+@pytest.mark.parametrize(
+    ("resources", "visible", "slots"),
+    [
+        ({"gpu_slots": 2}, "0,1", 4),
+        ({"gpu_slots": 2}, "", 0),
+        ({"devices": ["cuda:0"], "gpu_slots": 3}, "0,1", 3),
+        ({"devices": ["cpu"], "gpu_slots": 3}, "0,1", 0),
+    ],
+)
+def test_the_slots_of_this_machine_are_those_of_the_gpus_in_use(
+    monkeypatch: pytest.MonkeyPatch, resources: dict[str, Any], visible: str, slots: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert Resources.model_validate(resources).gpu_slots_here == slots

@@ -1,6 +1,8 @@
 """How candidates are trained and measured, as the user writes it."""
 
+import os
 import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, StrictInt, field_validator
@@ -76,3 +78,19 @@ class Resources(Settings):
         if "cpu" in devices and len(devices) > 1:
             raise ValueError(f"found {list(devices)}, allowed is either cpu or cuda devices, not both")
         return devices
+
+    @property
+    def gpu_slots_here(self) -> int:
+        """Candidates that may train on the GPUs of this machine at the same time; 0 where none is here or used.
+
+        Found without CUDA, whose import takes seconds.
+        """
+        found: list[object]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if self.devices != "auto":
+            found = [device for device in self.devices if device != "cpu"]
+        elif visible is not None:
+            found = [device for device in visible.split(",") if device.strip()]
+        else:
+            found = list(Path("/proc/driver/nvidia/gpus").glob("*"))
+        return len(found) * self.gpu_slots

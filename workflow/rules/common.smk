@@ -50,20 +50,11 @@ OF_SEARCH = "--strategy {wildcards.strategy:q} --seed {wildcards.seed}"
 OF_JOB = "--threads {threads} --attempt {resources.attempt}"
 
 
-def gpu_slots() -> int:
-    """Candidates that may train on the GPUs of this machine at the same time; 0 where it has none or none is used."""
-    resources = EXPERIMENT.resources
-    if resources.devices == "auto":
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        found = visible.split(",") if visible else [*Path("/proc/driver/nvidia/gpus").glob("*")]
-    else:
-        found = [device for device in resources.devices if device != "cpu"]
-    return len(found) * resources.gpu_slots
-
+GPU_SLOTS = EXPERIMENT.resources.gpu_slots_here
 
 # More jobs than slots would only wait for a device. On a cluster the nodes have devices of their own.
-if workflow.is_main_process and workflow.local_exec and gpu_slots() and "gpu_slots" not in workflow.global_resources:
-    workflow.register_resource("gpu_slots", gpu_slots())
+if workflow.is_main_process and workflow.local_exec and GPU_SLOTS and "gpu_slots" not in workflow.global_resources:
+    workflow.register_resource("gpu_slots", GPU_SLOTS)
 
 
 def step(name: str, *options: str) -> str:
