@@ -384,11 +384,13 @@ def test_a_truncated_gzip_file_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
-    tiny_mnist(monkeypatch, closed)
+    contents = tiny_mnist(monkeypatch, closed)
     path = tmp_path / "mnist" / f"{IMAGES}.gz"
     path.mkdir(parents=True)
 
-    assert line_of(MNIST(folder=tmp_path).for_search).startswith(f"{path}: cannot be read (Is a directory); remove it")
+    assert line_of(MNIST(folder=tmp_path).for_search).startswith(
+        f"{path}: cannot be read (Is a directory), expected is md5 of the content {md5(contents[IMAGES])}; remove it"
+    )
 
 
 def test_cifar10_is_read_from_the_extracted_folder_without_its_test_batch(
