@@ -133,8 +133,8 @@ class Meter:
         self.device = torch.device("cpu" if claim is None else claim.device)
         self.counters = found
         self.resettable = _forget_peak(self.device)
-        self.joules = None if claim is None or not found else 0.0
-        self.alone = (lambda: False) if claim is None or not found else claim.witness()
+        self.joules = 0.0 if claim and found else None
+        self.alone: Callable[[], bool] = claim.witness() if claim and found else lambda: False
         self.readings, self.read_at = self._read()
 
     def usage(self) -> Usage:
