@@ -110,6 +110,26 @@ def test_the_history_table_has_one_row_per_candidate_and_plain_columns(finished:
     assert json.loads(table["genotype"][0])["draw"] == history_of(finished)[0].proposal.genotype["draw"]
 
 
+def test_constraints_hold_from_the_configuration_to_the_finalists(tmp_path: Path) -> None:
+    constraints = [{"name": "activation_memory", "at_most": 26000}, {"name": "latency", "at_most": 1e6}]
+    strategies = [{"name": "nehvi", "initial": 3}]
+    search = Search(tiny(tmp_path, constraints=constraints, strategies=strategies, budget={"rounds": 2}), "nehvi", 1)
+    loop.run_inline(search)
+    history = history_of(search)
+    feasible = [evaluation for evaluation in history if float(evaluation.metrics["activation_memory"]) <= 26000]
+    assert [evaluation.feasible for evaluation in history] == [evaluation in feasible for evaluation in history]
+    assert 0 < len(feasible) < len(history)
+    assert [evaluation.proposal.origin for evaluation in history[3:]] == ["hypervolume improvement"] * 3
+    table = pd.read_parquet(search.folder.history)
+    assert list(table["feasible"]) == [evaluation.feasible for evaluation in history]
+    assert list(table["constraint.activation_memory"] <= 0) == list(table["feasible"])
+    loop.select_finalists(search)
+    for path in (search.folder.front, search.folder.finalists):
+        members = [Evaluation.model_validate(entry) for entry in json.loads(path.read_text())]
+        assert members
+        assert all(member.feasible for member in members)
+
+
 def test_no_weights_are_left_behind_unless_a_strategy_continues_them(finished: Search) -> None:
     assert not list(finished.folder.path.rglob("checkpoint.pt"))
 
