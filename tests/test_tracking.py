@@ -20,6 +20,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from nas_lib import comparison, tracking
 from nas_lib.experiment import Experiment
 from nas_lib.layout import write_json
+from nas_lib.records import Cost, Evaluation, Proposal
 from nas_lib.search import read_proposals
 from nas_lib.tracking import Synced, TrackingUnavailable, log_report, prepare, register, sync
 from tests.synthetic import (
@@ -567,3 +568,17 @@ def test_a_search_imports_no_mlflow() -> None:
     script = "import sys, nas_lib.search; print('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("cost", "figures"),
+    [
+        (Cost(seconds=2.0, energy=30.5, peak_memory=1024), {"seconds": 2.0, "energy": 30.5, "peak_memory": 1024.0}),
+        (Cost(seconds=2.0), {"seconds": 2.0}),
+    ],
+)
+def test_energy_and_memory_are_metrics_where_they_are_known(cost: Cost, figures: dict[str, float]) -> None:
+    proposal = Proposal(round=0, slot=0, genotype={}, hash="h", epochs=1)
+    evaluation = Evaluation(proposal=proposal, status="ok", objectives={"error": 0.5}, cost=cost)
+    points = tracking._candidate_points(evaluation, 0.0, 1.0)
+    assert {name: value for name, value, *_ in points} == {"error": 0.5, **figures}

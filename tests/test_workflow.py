@@ -259,3 +259,19 @@ def test_stored_experiments_hold_the_defaults_they_ran_with(project: Project) ->
     project.run("results/tiny/data.json")
     stored = json.loads((project.folder / "results/tiny/experiment.json").read_text())
     assert stored["training"]["momentum"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("resources", "options", "slots"),
+    [
+        ({"devices": ["cuda:0", "cuda:1"], "gpu_slots": 2}, [], "4"),
+        ({"devices": ["cuda:0", "cuda:1"], "gpu_slots": 2}, ["--resources", "gpu_slots=3"], "3"),
+        ({"devices": ["cpu"], "gpu_slots": 2}, [], None),
+    ],
+)
+def test_no_more_jobs_start_than_gpus_have_slots(
+    tmp_path: Path, resources: dict[str, Any], options: list[str], slots: str | None
+) -> None:
+    code, output = Project(tmp_path, resources=resources).run("--quiet", "host", "--until", "data", *options)
+    assert code == 0, output
+    assert re.findall(r"gpu_slots\W+Resource\(\"gpu_slots\", (\d+)\)", output) == ([slots] if slots else [])
