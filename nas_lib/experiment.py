@@ -278,6 +278,11 @@ class Experiment(Settings):
         return {constraint.name: constraint.at_most for constraint in self.constraints}
 
     @property
+    def finalist_training(self) -> Training:
+        """How finalists are trained: by a section of their own, or as the candidates."""
+        return self.finalists.training or self.training
+
+    @property
     def carried(self) -> Self:
         """This experiment with the second data set in place of the first: what `transfer` trains finalists for.
 
@@ -290,7 +295,7 @@ class Experiment(Settings):
         return self.model_copy(
             update={
                 "task": self.transfer.task,
-                "training": self.transfer.training or self.finalists.training or self.training,
+                "training": self.transfer.training or self.finalist_training,
                 "finalists": self.finalists.model_copy(update=settings),
             }
         )

@@ -91,10 +91,8 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
     )
     suggestions = _expanded(search, round, experiment.strategy(search.label).propose(request)[: request.count])
     earlier: dict[tuple[str, int], list[Proposal]] = defaultdict(list)
-    originals = {}
     known = {proposal.candidate: proposal for proposal in [*(each.proposal for each in history), *pending]}
-    for candidate, proposal in known.items():
-        originals[candidate] = proposal.duplicate_of or candidate
+    for proposal in known.values():
         if proposal.duplicate_of is None:
             earlier[proposal.hash, proposal.epochs].append(proposal)
     proposals: list[Proposal] = []
@@ -106,7 +104,7 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
             hash=experiment.space.hash(suggestion.genotype),
             epochs=suggestion.epochs or experiment.budget.epochs,
             origin=suggestion.origin,
-            warm_start=suggestion.warm_start and originals[suggestion.warm_start],
+            warm_start=suggestion.warm_start and (known[suggestion.warm_start].duplicate_of or suggestion.warm_start),
             bracket=suggestion.bracket,
             full=(suggestion.epochs or experiment.budget.epochs) == experiment.budget.epochs,
         )
@@ -192,12 +190,11 @@ def lazy_bench(experiment: Experiment, *, finalists: bool = False) -> Iterator[G
             claim = stack.enter_context(claimed(resources.devices, resources.gpu_slots))
             device = training.prepare_device(claim.device, resources.threads)
             data = experiment.task.for_finalists() if finalists else experiment.task.for_search()
-            own = experiment.finalists.training if finalists else None
             return Bench(
                 space=experiment.space,
                 data=training.to_device(data, device),
                 shape=data.shape,
-                training=own or experiment.training,
+                training=experiment.finalist_training if finalists else experiment.training,
                 latency=experiment.latency,
                 objectives=experiment.objective_names,
                 limits=experiment.limits,

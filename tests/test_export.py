@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from nas_lib import search as loop
 from nas_lib.evaluation import exporting, training
 from nas_lib.evaluation.candidate import identity
 from nas_lib.evaluation.classifier import Classifier, WeightsError, load_classifier
+from nas_lib.evaluation.settings import Training
 from nas_lib.export import export_finalist, read_export
 from nas_lib.layout import write_json
-from nas_lib.pareto import mean_interval
-from nas_lib.records import Evaluation, Finalist, Proposal
+from nas_lib.pareto import mean_interval, seconds_of
+from nas_lib.records import Cost, Evaluation, Export, Finalist, Proposal
+from nas_lib.report import card
 from nas_lib.search import Search
 from nas_lib.spaces.generator import GeneratorSpace, WattsStrogatz
 from nas_lib.tasks.data import Shape
@@ -107,19 +110,38 @@ def test_examples_hold_images_and_their_logits(search: Search, finalist: Finalis
 
 
 def test_the_card_says_how_good_where_from_and_what_not_for(search: Search, finalist: Finalist) -> None:
-    card = json.loads((search.folder.model(0) / "card.json").read_text())
+    written = json.loads((search.folder.model(0) / "card.json").read_text())
     errors = [float(repeat.metrics["test_error"]) for repeat in finalist.repeats]
     interval = mean_interval(errors)
-    assert card["model"] == "tiny-random-seed-1-finalist-0"
-    assert card["test"]["error_mean"] == interval.mean
-    assert card["test"]["error_interval_95"] == [max(0.0, interval.low), min(1.0, interval.high)]
-    assert card["data"]["licence"] == "CC BY 4.0 (UCI repository)"
-    assert (card["data"]["training_images"], card["data"]["validation_images"]) == (60, 40)
-    assert card["architecture"]["parameters"] == finalist.repeats[0].metrics["parameters"]
-    assert "batches" not in card["use"]
+    assert written["model"] == "tiny-random-seed-1-finalist-0"
+    assert written["test"]["error_mean"] == interval.mean
+    assert written["test"]["error_interval_95"] == [max(0.0, interval.low), min(1.0, interval.high)]
+    assert written["data"]["licence"] == "CC BY 4.0 (UCI repository)"
+    assert (written["data"]["training_images"], written["data"]["validation_images"]) == (60, 40)
+    assert written["architecture"]["parameters"] == finalist.repeats[0].metrics["parameters"]
+    assert "batches" not in written["use"]
     text = (search.folder.model(0) / "card.md").read_text()
     for section in ("Architecture", "Data", "Input", "Test", "Training", "Cost", "Use", "Export", "Provenance"):
         assert f"\n## {section}\n" in text
+
+
+def test_the_card_speaks_of_the_exported_network_and_its_own_training(search: Search, finalist: Finalist) -> None:
+    """Not of the other draws of its generator, nor of how candidates are trained."""
+    own = Training(learning_rate=0.025)
+    finalists = search.experiment.finalists.model_copy(update={"draws": 2, "training": own})
+    other = finalist.repeats[0].proposal.model_copy(update={"genotype": {"another": "draw"}})
+    failed = Evaluation(proposal=other, status="failed", reason="diverged", cost=Cost(seconds=1000.0))
+    content = card.content(
+        replace(search, experiment=search.experiment.model_copy(update={"finalists": finalists})),
+        finalist.model_copy(update={"repeats": [*finalist.repeats, failed]}),
+        Export(rank=0, status="ok"),
+        ("a", "b"),
+        tolerance=(0.0, 0.0),
+        depends_on_batch=False,
+    )
+    assert content["training"]["learning_rate"] == 0.025
+    assert (content["test"]["trainings"], content["test"]["failed_trainings"]) == (2, 0)
+    assert content["cost"]["seconds_of_all_trainings"] == seconds_of(finalist.repeats)
 
 
 def test_a_finalist_that_does_not_exist_is_said_to_be_absent(search: Search) -> None:

@@ -33,7 +33,8 @@ def content(
     facts = json.loads(experiment.folder.data.read_text())
     shape = facts["shape"]
     space, genotype = experiment.space, exported.proposal.genotype
-    trained = [repeat for repeat in networks_of(finalist.repeats)[0] if repeat.ok]
+    trainings = networks_of(finalist.repeats)[0]
+    trained = [repeat for repeat in trainings if repeat.ok]
     test = pareto.mean_interval([float(repeat.metrics["test_error"]) for repeat in trained])
     absolute, relative = tolerance
     return {
@@ -69,7 +70,7 @@ def content(
             "error_mean": test.mean,
             **({"error_interval_95": [max(0.0, test.low), min(1.0, test.high)]} if test.count > 1 else {}),
             "trainings": test.count,
-            "failed_trainings": len(finalist.repeats) - test.count,
+            "failed_trainings": len(trainings) - test.count,
             "exported_training": exported.proposal.slot,
             "error_of_the_exported_training": exported.metrics["test_error"],
             "note": (
@@ -80,12 +81,12 @@ def content(
         "training": {
             "images": "training and validation images together",
             "epochs": exported.proposal.epochs,
-            **experiment.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+            **experiment.finalist_training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
         },
         "cost": {
             "seconds": exported.cost.seconds,
-            "seconds_of_all_trainings": pareto.seconds_of(finalist.repeats),
-            "epochs_of_all_trainings": sum(repeat.cost.epochs for repeat in finalist.repeats),
+            "seconds_of_all_trainings": pareto.seconds_of(trainings),
+            "epochs_of_all_trainings": sum(repeat.cost.epochs for repeat in trainings),
             "device": str(exported.wall_clock.get("device", "not known")),
         },
         "use": {

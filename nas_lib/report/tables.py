@@ -121,15 +121,15 @@ def _comparison(results: Results) -> Iterator[Row]:
 def _finalists(results: Results) -> Iterator[Row]:
     describe = results.experiment.space.describe
     for finalist in results.finalists:
-        proposal = finalist.chosen.proposal
         for repeat in finalist.repeats:
+            proposal = repeat.proposal
             yield {
                 "strategy": finalist.strategy,
                 "seed": finalist.seed,
                 "finalist": finalist.rank,
                 "hash": proposal.hash,
                 "architecture": describe(proposal.genotype),
-                "training": repeat.proposal.slot,
+                "training": proposal.slot,
                 "status": repeat.status,
                 "test_error": repeat.metrics.get("test_error", ""),
                 "seconds": repeat.cost.seconds,
