@@ -45,6 +45,8 @@ rule export:
         SEARCH.export("{rank}"),
     log:
         LOGS / "{strategy}/seed-{seed}/export-{rank}.log",
+    benchmark:
+        FOLDER.benchmarks / "{strategy}/seed-{seed}/export-{rank}.tsv"
     conda:
         ENVIRONMENT
     threads: EXPERIMENT.resources.threads
@@ -70,6 +72,7 @@ if EXPERIMENT.transfer:
         threads: EXPERIMENT.resources.threads
         resources:
             attempt=lambda wildcards, attempt: attempt,
+            gpu_slots=1,
         params:
             transfer=json.loads(EXPERIMENT.transfer.model_dump_json()),
         shell:
