@@ -529,6 +529,7 @@ def test_draws_of_equal_generators_are_compared(tmp_path: Path) -> None:
         r"intraclass correlation 1\.00 \(95 % CI [01]\.\d+ to 1\.00\)",
         words_of(page),
     )
+    assert "So few generators tell little" in words_of(page)
     draws, means = data_of(page)["charts"]["spread-error"]["data"]
     assert means["x"] == [1, 2, 3, 4] and means["y"] == sorted(means["y"])
     assert len(draws["x"]) > 8

@@ -21,6 +21,8 @@ from nas_lib.report.statistics import (
 
 FEWEST_GENERATORS = 20
 """Different points of the space below which no surrogate is fitted."""
+FEW_GENERATORS = 10
+"""Generators drawn several times below which an intraclass correlation and its interval mean little."""
 FEWEST_CANDIDATES = 5
 """Fully trained candidates below which no rank correlation is computed."""
 
@@ -47,6 +49,12 @@ class Spread:
     draws: list[list[float]]
     """One list per generator with several draws, by mean ascending."""
     components: Components
+
+    @property
+    def caveat(self) -> str:
+        """What a reader must know of the components; empty where there are enough generators."""
+        few = self.components.groups < FEW_GENERATORS
+        return "So few generators tell little: the interval is too narrow." if few else ""
 
 
 @dataclass(frozen=True)

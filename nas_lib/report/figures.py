@@ -348,7 +348,7 @@ def _draws(analysis: Analysis) -> Figure:
         parts, icc = spread.components, spread.components.icc
         axes.set(
             xlabel=f"{parts.groups} generators by mean (bar), {parts.members} draws; intraclass correlation "
-            f"{icc.value:.2f} (95 % CI {icc.low:.2f} to {icc.high:.2f})",
+            f"{icc.value:.2f} (95 % CI {icc.low:.2f} to {icc.high:.2f})" + f"\n{spread.caveat}" * bool(spread.caveat),
             ylabel=style.axis(spread.objective),
         )
     return figure

@@ -257,7 +257,7 @@ def _spread(spread: Spread) -> dict[str, str]:
         "line": (
             f"{title}: {parts.groups} generators, {parts.members} draws. Standard deviation between generators "
             f"{sd(parts.between)}, within {sd(parts.within)}; intraclass correlation {parts.icc.value:.2f} (95 % CI "
-            f"{parts.icc.low:.2f} to {parts.icc.high:.2f})."
+            f"{parts.icc.low:.2f} to {parts.icc.high:.2f}). {spread.caveat}"
         ),
     }
 
