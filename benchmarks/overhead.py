@@ -1,13 +1,14 @@
 """What the platform costs beside training: a whole search by `snakemake`, whose candidates train for about 20 seconds.
 
-    python benchmarks/overhead.py --lag 2
+    python benchmarks/overhead.py
 
 overhead = (wall time of snakemake - seconds of training / workers) / wall time
 
-Wall time is that of `snakemake .../history.parquet` in an empty folder: start, plan, data check, creation of the MLflow
-store, proposals, a new process per job, measuring the networks, mirroring to MLflow, collecting, end. Training is
-`cost.seconds` of all candidates. Candidates cost about the same (10 nodes, only the rewiring differs), so that what is
-left is the platform's and not one worker waiting for the other's larger network; what they wait all the same is shown.
+Wall time is that of `snakemake` in an empty folder, asked for the history and the MLflow store: start, plan, data
+check, creation of the store, proposals, a new process per job, measuring the networks, mirroring to MLflow, collecting,
+end. Training is `cost.seconds` of all candidates. They cost about the same (10 nodes, only the rewiring differs), so
+that what is left is the platform's and not one worker waiting for the other's larger network; what they wait all the
+same is shown.
 With a lag above 1 that is an upper bound, for a worker may go on with the next round.
 """
 
@@ -39,6 +40,7 @@ EXPERIMENT: dict[str, Any] = {
     "finalists": {"count": 0},
 }
 HISTORY = Path("results/overhead/random/seed-1/history.parquet")
+STORE = Path("results/overhead/tracking-store.done")
 
 
 def seconds_per_epoch(folder: Path) -> float:
@@ -59,16 +61,16 @@ def busy_seconds() -> float:
 def main(
     seconds: Annotated[float, typer.Option(help="Seconds a candidate should train for.")] = 20,
     rounds: Annotated[int, typer.Option(help="Rounds.")] = 4,
-    proposals: Annotated[int, typer.Option(help="Candidates per round.")] = 4,
+    proposals: Annotated[int, typer.Option(help="Candidates per round: a batch as in NAGO.")] = 8,
     workers: Annotated[int, typer.Option(help="Workers: cores, and jobs per round.")] = 2,
-    lag: Annotated[int, typer.Option(help="budget.lag")] = 1,
+    lag: Annotated[int, typer.Option(help="budget.lag")] = 2,
 ) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         epochs = max(1, round(seconds / seconds_per_epoch(folder / "calibration")))
         budget = {"rounds": rounds, "proposals": proposals, "jobs": workers, "lag": lag, "epochs": epochs}
         write_project(folder, {**EXPERIMENT, "budget": budget})
-        command = [SNAKEMAKE, "--configfile", "benchmark.yaml", "--cores", str(workers), str(HISTORY)]
+        command = [SNAKEMAKE, "--configfile", "benchmark.yaml", "--cores", str(workers), str(HISTORY), str(STORE)]
         began, busy = time.time(), busy_seconds()
         search = run(command, folder)
         busy = busy_seconds() - busy

@@ -78,6 +78,11 @@ def proposals_needed(wildcards):
     return [folder.proposals(round - 1)] * (round > 0) + [folder.job(known, job) for job in JOBS if known >= 0]
 
 
+def urgency(wildcards):
+    """Priority of a round: the earlier ones first, for with a lag above 1 they are what later proposals wait for."""
+    return len(ROUNDS) - int(wildcards.round)
+
+
 def caption_of(figure: str) -> str:
     """The caption of a figure in Snakemake's own report."""
     kind = re.sub("^(graph|levels)-.*", r"\1", Path(figure).stem)

@@ -5,6 +5,7 @@ rule data:
         LOGS / "data.log",
     benchmark:
         FOLDER.benchmarks / "data.tsv"
+    priority: len(ROUNDS) + 1
     conda:
         ENVIRONMENT
     params:
@@ -18,6 +19,8 @@ rule tracking_store:
         touch(FOLDER.path / "tracking-store.done"),
     log:
         LOGS / "tracking-store.log",
+    # After the first proposals, before the first evaluations.
+    priority: len(ROUNDS) + 0.25
     conda:
         ENVIRONMENT
     shell:

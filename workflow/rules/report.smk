@@ -66,6 +66,7 @@ rule track:
     input:
         FOLDER.report,
         rules.figures.output,
+        ancient(rules.tracking_store.output),
     output:
         FOLDER.tracking,
     log:

@@ -3,7 +3,6 @@ if EXPERIMENT.budget.inline:
     rule search_inline:
         input:
             ancient(rules.data.output),
-            ancient(rules.tracking_store.output),
         output:
             SEARCH.history,
             SEARCH.front,
@@ -34,7 +33,7 @@ else:
             LOGS / "{strategy}/seed-{seed}/round-{round}/propose.log",
         benchmark:
             FOLDER.benchmarks / "{strategy}/seed-{seed}/round-{round}/propose.tsv"
-        priority: 1
+        priority: lambda wildcards: urgency(wildcards) + 0.5
         conda:
             ENVIRONMENT
         shell:
@@ -44,7 +43,6 @@ else:
         input:
             SEARCH.proposals("{round}"),
             ancient(rules.data.output),
-            ancient(rules.tracking_store.output),
         output:
             SEARCH.job("{round}", "{job}"),
         log:
@@ -52,6 +50,7 @@ else:
         benchmark:
             FOLDER.benchmarks / "{strategy}/seed-{seed}/round-{round}/job-{job}.tsv"
         retries: ATTEMPTS * CANDIDATES_OF_A_JOB
+        priority: urgency
         conda:
             ENVIRONMENT
         threads: EXPERIMENT.resources.threads
