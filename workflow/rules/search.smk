@@ -49,8 +49,8 @@ else:
             LOGS / "{strategy}/seed-{seed}/round-{round}/job-{job}.log",
         benchmark:
             FOLDER.benchmarks / "{strategy}/seed-{seed}/round-{round}/job-{job}.tsv"
-        retries: ATTEMPTS * CANDIDATES_OF_A_JOB
         priority: urgency
+        retries: ATTEMPTS * CANDIDATES_OF_A_JOB
         conda:
             ENVIRONMENT
         threads: EXPERIMENT.resources.threads
