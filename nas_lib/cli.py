@@ -182,6 +182,22 @@ def compare(file: File) -> None:
 
 
 @app.command()
+def versus(
+    files: Annotated[
+        list[Path], typer.Argument(help="Finished experiments; the last search of the last is the baseline.")
+    ],
+    to: Annotated[Path, typer.Option(help="Folder for the page and its figures.")],
+) -> None:
+    """Hold several finished experiments against each other, for example two spaces."""
+    from nas_lib.report.versus import write_versus
+
+    try:
+        write_versus([load(file) for file in files], to)
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{error.filename}: is missing; run the experiment first") from None
+
+
+@app.command()
 def figures(file: File) -> None:
     """Draw the figures of an experiment as SVG and PDF."""
     from nas_lib.report.figures import write_figures

@@ -1,5 +1,6 @@
-"""What the searches of an experiment found, on one scale: hypervolume over evaluations, across seeds."""
+"""What searches found, on one scale: hypervolume over evaluations, across seeds."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,19 @@ def histories_of(experiment: Experiment, *, partial: bool = False) -> dict[str, 
 
 
 def compare(experiment: Experiment) -> dict[str, Any]:
-    """Hypervolume of every search over its evaluations, and how each strategy differs from the last one in the list.
-
-    Hypervolume is the share of the box between the best values seen in the experiment and the reference point.
-    Strategies of one seed share initial sample and training seeds, so differences are taken per seed (paired) and
-    tested by Wilcoxon's signed ranks; ranks are of final hypervolumes within a seed, 1 is the largest.
-    """
-    histories = histories_of(experiment)
-    names = experiment.objective_names
+    """The searches of an experiment: see `compare_histories`."""
     references = [objective.reference for objective in experiment.objectives]
+    return compare_histories(histories_of(experiment), experiment.objective_names, references)
+
+
+def compare_histories(
+    histories: Mapping[str, Mapping[int, History]], names: Sequence[str], references: Sequence[float | None]
+) -> dict[str, Any]:
+    """Hypervolume of every search over its evaluations, and how each strategy differs from the last one.
+
+    `histories` is strategy label -> seed -> history. Hypervolume is the share of the box between the best values seen
+    and the reference point. Ranks are of final hypervolumes within a seed, 1 is the largest.
+    """
     scale = pareto.scale_of([h for seeds in histories.values() for h in seeds.values()], names, references)
     searches = []
     final: dict[str, dict[int, float]] = {label: {} for label in histories}
@@ -53,22 +58,33 @@ def compare(experiment: Experiment) -> dict[str, Any]:
                     "seconds": pareto.seconds_of(history),
                 }
             )
-    baseline = experiment.labels[-1]
-    differences = {
-        label: [values[seed] - final[baseline][seed] for seed in experiment.seeds]
-        for label, values in final.items()
-        if label != baseline
-    }
-    ranks = pareto.mean_ranks([[final[label][seed] for label in experiment.labels] for seed in experiment.seeds])
+    ranks = pareto.mean_ranks([list(row) for row in zip(*(values.values() for values in final.values()), strict=True)])
     return {
-        "objectives": names,
+        "objectives": list(names),
         "ideal": scale.ideal.tolist() if scale else None,
         "reference": scale.reference.tolist() if scale else None,
         "reference_given": [value is not None for value in references],
         "searches": searches,
-        "final": {label: vars(pareto.mean_interval(list(values.values()))) for label, values in final.items()},
+        "ranks": dict(zip(histories, ranks, strict=True)),
+        **paired(final),
+    }
+
+
+def paired(values: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+    """Mean of every strategy over its seeds, and its difference to the last strategy (baseline) over common seeds.
+
+    `values` is strategy label -> seed -> value. Searches of one seed share initial sample and training seeds, so
+    differences are taken per seed and tested by Wilcoxon's signed ranks.
+    """
+    baseline = list(values)[-1]
+    differences = {
+        label: [value - values[baseline][seed] for seed, value in seeds.items() if seed in values[baseline]]
+        for label, seeds in values.items()
+        if label != baseline
+    }
+    return {
         "baseline": baseline,
-        "differences": {label: vars(pareto.mean_interval(values)) for label, values in differences.items()},
-        "tests": {label: vars(pareto.signed_rank_test(values)) for label, values in differences.items()},
-        "ranks": dict(zip(experiment.labels, ranks, strict=True)),
+        "final": {label: vars(pareto.mean_interval(list(seeds.values()))) for label, seeds in values.items() if seeds},
+        "differences": {label: vars(pareto.mean_interval(found)) for label, found in differences.items() if found},
+        "tests": {label: vars(pareto.signed_rank_test(found)) for label, found in differences.items() if found},
     }

@@ -30,6 +30,10 @@ class SearchFolder:
         """What a round tries."""
         return self.round(round) / "proposals.json"
 
+    def proposing(self, round: int) -> Path:
+        """What making the proposals of a round took."""
+        return self.round(round) / "proposing.json"
+
     def job(self, round: int, job: int) -> Path:
         """The evaluations of one job of a round, one per line."""
         return self.round(round) / f"job-{job}.jsonl"

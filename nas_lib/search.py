@@ -162,9 +162,12 @@ def propose_round(search: Search, round: int) -> None:
     pending = [
         proposal for earlier in range(max(0, known), round) for proposal in read_proposals(search.folder, earlier)
     ]
+    began = time.perf_counter(), time.process_time()
     proposals = propose(search, round, history, pending)
+    took = {"seconds": time.perf_counter() - began[0], "cpu_seconds": time.process_time() - began[1]}
     if round == 0:
         write_json(search.folder.settings, settings_of(search.experiment, search.label))
+    write_json(search.folder.proposing(round), took)
     write_json(search.folder.proposals(round), [proposal.model_dump(mode="json") for proposal in proposals])
 
 

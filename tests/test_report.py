@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,17 +20,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_lib.comparison import compare
-from nas_lib.experiment import Experiment, parse
+from nas_lib.experiment import ConfigurationError, Experiment, parse
 from nas_lib.layout import write_json, write_records, write_text
+from nas_lib.pareto import objective_matrix
 from nas_lib.randomness import generator
 from nas_lib.records import Cost, Evaluation, Finalist, Proposal
 from nas_lib.report import benchmarks, drawing, provenance, style
 from nas_lib.report.analysis import analyse
 from nas_lib.report.figures import figure_names, write_figures
 from nas_lib.report.page import write_report
-from nas_lib.report.results import Retrained, best_finalist, read
+from nas_lib.report.results import Retrained, best_finalist, read, together
 from nas_lib.report.summary import compared
 from nas_lib.report.tables import table_names
+from nas_lib.report.versus import write_versus
 from nas_lib.search import Search, collect, propose_round, read_finalists, read_proposals, select_finalists
 from tests.synthetic import write_model
 
@@ -176,6 +179,57 @@ def test_selection_reference_point_and_box_are_stated(page: str) -> None:
     assert "The test images were read once, for the finalists, after everything had been chosen" in words
     assert re.search(r"Validation error \d+\.\d\d % 50\.00 % configured", words)
     assert re.search(r"Parameters [\d,]+ [\d,]+ a tenth of the range beyond the worst value", words)
+
+
+def test_finalists_of_strategies_are_compared_by_seed(experiment: Experiment, page: str) -> None:
+    results = read(experiment)
+    errors = {label: [fmean(one.test_errors) for one in results.winners(label).values()] for label in results.labels}
+    differences = [100 * (lucky - random) for lucky, random in zip(errors["lucky"], errors["random"], strict=True)]
+    words = words_of(page)
+    beginning = words.index("Which strategy found the better network")
+    row = re.search(r"lucky (\d+\.\d\d) % \(\S+ % to \S+ %\) ([+−]\d+\.\d\d) points", words[beginning:])
+    assert row is not None
+    assert float(row[1]) == pytest.approx(100 * fmean(errors["lucky"]), abs=0.005)
+    assert float(row[2].replace("−", "-")) == pytest.approx(fmean(differences), abs=0.005)
+
+
+def test_seconds_spent_include_those_of_making_proposals(experiment: Experiment) -> None:
+    results = read(experiment)
+    search = Search(experiment, "lucky", 1)
+    first, second = (json.loads(search.folder.proposing(round).read_text())["seconds"] for round in range(2))
+    spent = results.spent("lucky", "seconds")[0]
+    trained = np.cumsum([evaluation.cost.seconds for evaluation in results.histories["lucky"][1]])
+    assert first > 0
+    assert np.array(spent) - trained == pytest.approx([first] * 4 + [first + second] * 4)
+
+
+# --- several experiments ---------------------------------------------------------------------------
+
+
+def test_experiments_are_compared_on_one_scale(experiment: Experiment, tmp_path: Path) -> None:
+    flat = configured(tmp_path, experiment="flat", strategies=["random"], space=SPACE | {"parameters": 10000})
+    write_versus([experiment, made_up(flat)], tmp_path / "versus")
+    page = (tmp_path / "versus/versus.md").read_text()
+    assert "baseline: flat/random" in page
+    assert "What differs beside strategies and names: `space.parameters`." in page
+    for heading in ("## Hypervolume", "## Test error of the finalist", "## Parameters of the finalist"):
+        table = page.split(heading)[1].split("##")[0]
+        assert re.findall(r"^\| (\S+) \| \S+", table, re.MULTILINE)[1:] == ["lucky", "toy/random", "flat/random"]
+    for figure in re.findall(r"\]\((.*?)\)", page):
+        assert (tmp_path / "versus" / figure).stat().st_size > 1000
+    results = together([experiment, flat])
+    pooled = [found for _, _, found in results.evaluations() if found.ok]
+    assert results.comparison["ideal"] == objective_matrix(pooled, ["error", "parameters"]).min(axis=0).tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"seeds": [1]}, "seeds is [1]"), ({"objectives": ["error"]}, "objectives is")]
+)
+def test_experiments_that_cannot_be_compared_are_refused(
+    experiment: Experiment, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"^other: {re.escape(message)}.* it must be as in toy"):
+        together([experiment, configured(tmp_path, experiment="other", **changes)])
 
 
 def test_failures_cache_hits_and_cost_are_counted(experiment: Experiment, page: str) -> None:

@@ -226,7 +226,7 @@ Coordinate = tuple[str, Callable[[Evaluation], float]]
 
 def _add_candidates(figure: go.Figure, results: Results, label: str, x: Coordinate, y: Coordinate) -> None:
     """The successful candidates of a strategy: open and small, but filled and large on its front."""
-    index = results.experiment.labels.index(label)
+    index = results.labels.index(label)
     symbol, _ = style.marker(index)
     many = sum(1 for _ in results.evaluations()) > MANY_POINTS
     for side, members in _sides(results, label).items():
@@ -272,7 +272,7 @@ def _add_band(
     found = band(series, places)
     if found is None:
         return
-    index = results.experiment.labels.index(label)
+    index = results.labels.index(label)
     colour = style.colour(index)
     what = spent or "evaluations"
 
@@ -356,7 +356,7 @@ def _learning_curves(results: Results) -> go.Figure | None:
                 x=list(range(1, len(curve) + 1)),
                 y=[_number(100 * value) for value in curve],
                 mode="lines+markers",
-                line={"width": 2.5, "color": style.colour(results.experiment.labels.index(label)), "dash": dash},
+                line={"width": 2.5, "color": style.colour(results.labels.index(label)), "dash": dash},
                 marker={"size": 6},
                 name=name,
                 hovertemplate=f"{name}<br>epoch %{{x}}: %{{y:.2f}} %<extra></extra>",

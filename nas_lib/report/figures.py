@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -76,31 +77,41 @@ def write_figures(experiment: Experiment) -> None:
     Raises:
         FileNotFoundError: a result it needs is not there yet.
     """
-    import matplotlib as mpl
-
     results = read(experiment)
     analysis = analyse(results)
     write_tables(results, analysis)
     folder = experiment.folder.figures
-    folder.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({"svg.hashsalt": "nas", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
-        _save(_front(results), folder / "front")
-        _save(_hypervolume(results), folder / "hypervolume")
+    write_comparison_figures(results, folder)
+    with _style():
         _save(_hypervolume(results, "epochs"), folder / "hypervolume-epochs")
-        _save(_hypervolume(results, "seconds"), folder / "hypervolume-seconds")
-        _save(_ranks(results), folder / "ranks")
         _save(_importance(analysis), folder / "importance")
         _save(_dependence(results, analysis), folder / "dependence")
         _save(_draws(analysis), folder / "draws")
         _save(_learning_curves(results), folder / "learning-curves")
         _save(_foretelling(results, analysis), folder / "foretelling")
-        if experiment.finalists.count:
-            _save(_finalists(results), folder / "finalists")
     found = {(finalist.strategy, finalist.seed, finalist.rank): finalist for finalist in results.finalists}
     for place, name in _drawings(experiment).items():
         whole, levels = _drawn(experiment, found.get(place))
         write_text(folder / name, whole)
         write_text(folder / _levels(name), levels)
+
+
+def write_comparison_figures(results: Results, folder: Path) -> None:
+    """Write the figures that hold searches against each other; they know nothing of the space."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _style():
+        _save(_front(results), folder / "front")
+        _save(_hypervolume(results), folder / "hypervolume")
+        _save(_hypervolume(results, "seconds"), folder / "hypervolume-seconds")
+        _save(_ranks(results), folder / "ranks")
+        if results.experiment.finalists.count:
+            _save(_finalists(results), folder / "finalists")
+
+
+def _style() -> AbstractContextManager[None]:
+    import matplotlib as mpl
+
+    return mpl.rc_context({"svg.hashsalt": "nas", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
 
 
 def _drawn(experiment: Experiment, finalist: Retrained | None) -> tuple[str, str]:
@@ -212,7 +223,11 @@ def _hypervolume(results: Results, spent: Literal["epochs", "seconds"] | None = 
     for label in results.histories:
         _draw_band(axes, results, label, results.hypervolumes(label), spent=spent)
     axes.set_ylim(bottom=0)
-    titles = {"epochs": "Epochs of training", "seconds": "Seconds of training and measuring", None: "Evaluations"}
+    titles = {
+        "epochs": "Epochs of training",
+        "seconds": "Seconds of proposing, training and measuring",
+        None: "Evaluations",
+    }
     _label(axes, titles[spent], "Hypervolume (share of the box)", _ranged(results))
     return figure
 
@@ -235,7 +250,7 @@ def _draw_band(
     found = band(series, results.spent(label, spent) if spent else None)
     if found is None:
         return
-    index = results.experiment.labels.index(label)
+    index = results.labels.index(label)
     scale = 1.0 if objective is None else style.scaled(objective, 1.0)
     colour = style.colour(index)
     line = style.LINES[style.dash(index)]
@@ -426,7 +441,7 @@ def _finalists(results: Results) -> Figure:
     figure.set_size_inches(WIDTH, 1.2 + 0.3 * len(tested))
     what = "training" if results.experiment.finalists.draws == 1 else "network"
     for row, finalist in enumerate(tested):
-        index = results.experiment.labels.index(finalist.strategy)
+        index = results.labels.index(finalist.strategy)
         errors = [100 * error for error in finalist.test_errors]
         mean, sd = mean_and_sd(errors)
         axes.plot(errors, [row] * len(errors), "|", color=style.colour(index), ms=9)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -21,7 +22,7 @@ from nas_lib.records import Evaluation
 from nas_lib.report import benchmarks, drawing, provenance, style
 from nas_lib.report.analysis import Analysis, Dependence, Spread, analyse
 from nas_lib.report.charts import CURVES, HIGHLIGHTS, IMPORTANT, charts, points
-from nas_lib.report.results import Results, Retrained, mean_and_sd, read
+from nas_lib.report.results import Results, Retrained, mean_and_sd, read, winners_compared
 from nas_lib.report.statistics import FORESTS
 from nas_lib.report.summary import counted, listed, summary, untestable
 from nas_lib.search import Search
@@ -77,6 +78,7 @@ def render(results: Results) -> str:
         forests=FORESTS,
         spreads=[_spread(spread) for spread in analysis.spreads],
         finalists=[_finalist(finalist) for finalist in results.finalists],
+        winners=_winners(results),
         drawings=drawings,
         levels=any(drawing["levels"] for drawing in drawings),
         models=[_model(experiment, finalist) for finalist in results.finalists if finalist.export],
@@ -194,23 +196,45 @@ def _box(results: Results) -> list[tuple[str, str, str, str]] | None:
     ]
 
 
+def _shown(interval: Mapping[str, float], number: Callable[[float], str]) -> str:
+    if interval["count"] < 2:
+        return f"{number(interval['mean'])} (1 seed, no interval)"
+    return f"{number(interval['mean'])} ({number(interval['low'])} to {number(interval['high'])})"
+
+
+def _winners(results: Results) -> list[tuple[str, ...]]:
+    """Per strategy the test error of its winners, difference to the baseline, test and number of searches."""
+    found = winners_compared(results).get("test_error")
+    if found is None or len(results.labels) < 2:
+        return []
+    rows: list[tuple[str, ...]] = []
+    for label in results.labels:
+        difference = found["differences"].get(label)
+        rows.append(
+            (
+                label,
+                _shown(found["final"][label], partial(style.text, "error")),
+                _shown(difference, lambda value: f"{style.signed(100 * value, 2)} points")
+                if difference
+                else "baseline",
+                f"{found['tests'][label]['p']:.3g}" if difference else "baseline",
+                f"{found['final'][label]['count']}",
+            )
+        )
+    return rows
+
+
 def _hypervolumes(results: Results) -> list[tuple[str, ...]]:
     """Per strategy its final hypervolume, difference to the baseline, test, rank, the front's size and the seeds."""
     comparison = results.comparison
-
-    def shown(interval: dict[str, float], number: Callable[[float], str]) -> str:
-        if interval["count"] < 2:
-            return f"{number(interval['mean'])} (1 seed, no interval)"
-        return f"{number(interval['mean'])} ({number(interval['low'])} to {number(interval['high'])})"
-
     rows: list[tuple[str, ...]] = []
     for label, final in comparison["final"].items():
         difference = comparison["differences"].get(label)
         rows.append(
             (
                 label,
-                shown(final, lambda value: f"{value:.3f}"),
-                shown(difference, style.signed) if difference else "baseline",
+                _shown(final, lambda value: f"{value:.3f}"),
+                _shown(difference, style.signed) if difference else "baseline",
                 f"{comparison['tests'][label]['p']:.3g}" if difference else "baseline",
                 f"{comparison['ranks'][label]:.2f}",
                 f"{len(results.front(label, results.objectives))}",

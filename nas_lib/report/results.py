@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from nas_lib import pareto
-from nas_lib.comparison import histories_of
-from nas_lib.experiment import Experiment
+from nas_lib.comparison import compare_histories, histories_of, paired
+from nas_lib.experiment import ConfigurationError, Experiment
 from nas_lib.export import read_export
 from nas_lib.records import Evaluation, Export, History, error_sample, networks_of
 from nas_lib.search import Search, read_finalists
@@ -63,6 +63,13 @@ class Results:
     comparison: dict[str, Any]
     """See `comparison.compare`."""
     finalists: list[Retrained]
+    proposing: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+    """Strategy label -> seed -> seconds that making the proposals of each round took."""
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of the strategies, in the order of tables and colours."""
+        return list(self.histories)
 
     @property
     def objectives(self) -> list[str]:
@@ -103,11 +110,23 @@ class Results:
         return any(not evaluation.proposal.full for _, _, evaluation in self.evaluations())
 
     def spent(self, label: str, what: Literal["epochs", "seconds"]) -> list[list[float]]:
-        """Epochs, or seconds of training and measuring, spent after each evaluation, one series per seed."""
-        return [
-            np.cumsum([getattr(evaluation.cost, what) for evaluation in history]).tolist()
-            for history in self.histories[label].values()
-        ]
+        """Epochs, or seconds of proposing, training and measuring, spent after each evaluation, one series per seed."""
+        series = []
+        for seed, history in self.histories[label].items():
+            spent = np.cumsum([getattr(evaluation.cost, what) for evaluation in history])
+            if what == "seconds" and label in self.proposing:
+                rounds = np.array([evaluation.proposal.round for evaluation in history], dtype=int)
+                spent = spent + np.cumsum(self.proposing[label][seed])[rounds]
+            series.append(spent.tolist())
+        return series
+
+    def winners(self, label: str) -> dict[int, Retrained]:
+        """Seed -> that finalist of the search which had the lowest validation error, where one was tested."""
+        found = {
+            seed: best_finalist([one for one in self.finalists if (one.strategy, one.seed) == (label, seed)])
+            for seed in self.histories[label]
+        }
+        return {seed: finalist for seed, finalist in found.items() if finalist is not None}
 
     def hypervolumes(self, label: str) -> list[list[float]]:
         """Hypervolume after each evaluation, one series per seed."""
@@ -120,6 +139,24 @@ class Results:
             np.fmin.accumulate([e.objectives[name] if e.counts else np.nan for e in history]).tolist()
             for history in self.histories[label].values()
         ]
+
+
+def winners_compared(results: Results) -> dict[str, dict[str, Any]]:
+    """How the winners (see `Results.winners`) of the strategies differ; see `comparison.paired`.
+
+    `test_error`, and every objective but the validation error. Empty unless every strategy has winners.
+    """
+    winners = {label: results.winners(label) for label in results.labels}
+    if not all(winners.values()):
+        return {}
+    values: dict[str, Callable[[Retrained], float]] = {"test_error": lambda one: statistics.fmean(one.test_errors)}
+    for name in results.objectives:
+        if name != "error":
+            values[name] = lambda one, name=name: float(one.chosen.objectives[name])  # type: ignore[misc]
+    return {
+        name: paired({label: {seed: value(one) for seed, one in seeds.items()} for label, seeds in winners.items()})
+        for name, value in values.items()
+    }
 
 
 def read(experiment: Experiment) -> Results:
@@ -138,7 +175,53 @@ def read(experiment: Experiment) -> Results:
             for seed in experiment.seeds
             for finalist in _retrained(Search(experiment, label, seed))
         ],
+        proposing={
+            label: {seed: _proposing(Search(experiment, label, seed)) for seed in experiment.seeds}
+            for label in experiment.labels
+        },
     )
+
+
+def together(experiments: Sequence[Experiment]) -> Results:
+    """The results of several finished experiments as one, on one scale; the last search is the baseline.
+
+    Searches are labelled by their strategy, and by their experiment too where labels would be equal.
+
+    Raises:
+        ConfigurationError: their objectives, reference values or seeds differ, which leaves nothing to compare.
+        FileNotFoundError: a result is not there yet.
+    """
+    first = experiments[0]
+    for other in experiments[1:]:
+        for key in ("objectives", "seeds"):
+            here, there = (json.loads(each.model_dump_json(include={key}))[key] for each in (first, other))
+            if here != there:
+                raise ConfigurationError(
+                    f"{other.experiment}: {key} is {there}, to be compared it must be as in {first.experiment}: {here}"
+                )
+    labels = [label for experiment in experiments for label in experiment.labels]
+    parts = [
+        (read(experiment), {label: _unique(experiment, label, labels) for label in experiment.labels})
+        for experiment in experiments
+    ]
+    histories = {names[label]: part.histories[label] for part, names in parts for label in names}
+    references = [objective.reference for objective in first.objectives]
+    return Results(
+        experiment=first,
+        histories=histories,
+        comparison=compare_histories(histories, first.objective_names, references),
+        finalists=[replace(one, strategy=names[one.strategy]) for part, names in parts for one in part.finalists],
+        proposing={names[label]: part.proposing[label] for part, names in parts for label in names},
+    )
+
+
+def _unique(experiment: Experiment, label: str, labels: Sequence[str]) -> str:
+    return label if labels.count(label) == 1 else f"{experiment.experiment}/{label}"
+
+
+def _proposing(search: Search) -> list[float]:
+    files = [search.folder.proposing(round) for round in range(search.experiment.budget.rounds)]
+    return [json.loads(file.read_text())["seconds"] if file.exists() else 0.0 for file in files]
 
 
 def _retrained(search: Search) -> Iterator[Retrained]:

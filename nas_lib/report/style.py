@@ -66,13 +66,13 @@ def text(name: str, value: float) -> str:
     return number if unit == "count" else f"{number} {unit}"
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 3) -> str:
     """A difference with its sign.
 
     >>> signed(0.25), signed(-0.25)
     ('+0.250', '−0.250')
     """
-    return f"{value:+.3f}".replace("-", "−")
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def energy(joules: float) -> str:

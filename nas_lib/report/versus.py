@@ -1,0 +1,85 @@
+"""Several experiments held against each other: one page of Markdown with its figures, for what differs in more than the
+strategy (the space, the task, the training)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nas_lib.evaluation.objectives import QUANTITIES
+from nas_lib.experiment import Experiment
+from nas_lib.layout import write_text
+from nas_lib.report import style
+from nas_lib.report.figures import write_comparison_figures
+from nas_lib.report.results import Results, together, winners_compared
+from nas_lib.report.summary import counted
+
+EXPECTED_TO_DIFFER = {"experiment", "description", "results", "strategies", "tracking", "resources"}
+"""Keys of an experiment that are not worth a line where they differ."""
+
+
+def write_versus(experiments: Sequence[Experiment], folder: Path) -> None:
+    """Write `versus.md` and its figures as SVG and PDF.
+
+    Raises:
+        ConfigurationError: they cannot be compared.
+        FileNotFoundError: a result is not there yet.
+    """
+    results = together(experiments)
+    write_comparison_figures(results, folder)
+    write_text(folder / "versus.md", "\n".join(_page(experiments, results)))
+
+
+def _page(experiments: Sequence[Experiment], results: Results) -> Iterator[str]:
+    comparison = results.comparison
+    yield f"# {' / '.join(experiment.experiment for experiment in experiments)}"
+    yield ""
+    seeds = len(results.experiment.seeds)
+    yield f"{counted(seeds, 'seed')}; baseline: {comparison['baseline']}."
+    yield "Means with 95 % confidence intervals (Student's t); differences are taken per seed."
+    yield "p: Wilcoxon's signed ranks, two-sided, not corrected for several comparisons;"
+    yield f"the smallest that so many seeds allow is {2.0 ** (1 - seeds):.2g}."
+    yield ""
+    yield "What differs beside strategies and names: " + ("; ".join(_differing(experiments)) or "nothing") + "."
+    quantities = [("Hypervolume (share of the common box)", comparison, "{:.3f}".format)]
+    for name, found in winners_compared(results).items():
+        quantity = name.removeprefix("test_")
+        title = "Test error" if name == "test_error" else QUANTITIES[name].title
+        quantities.append(
+            (f"{title} of the finalist with the lowest validation error", found, partial(style.text, quantity))
+        )
+    for title, found, number in quantities:
+        yield from ("", f"## {title}", "", *_table(found, results.labels, number))
+    yield ""
+    for figure in ("front", "hypervolume", "hypervolume-seconds", "ranks"):
+        yield f"![{figure}]({figure}.svg)"
+    yield ""
+
+
+def _differing(experiments: Sequence[Experiment]) -> Iterator[str]:
+    """Every setting that is not the same in all."""
+    settings = [json.loads(experiment.model_dump_json(exclude=EXPECTED_TO_DIFFER)) for experiment in experiments]
+    for section, first in settings[0].items():
+        for key in first if isinstance(first, dict) else [None]:
+            values = [each[section] if key is None else (each[section] or {}).get(key) for each in settings]
+            if any(value != values[0] for value in values):
+                yield f"`{section if key is None else f'{section}.{key}'}`"
+
+
+def _table(found: Mapping[str, Any], labels: Sequence[str], number: Callable[[float], str]) -> Iterator[str]:
+    def interval(values: Mapping[str, float]) -> str:
+        if values["count"] == 1:
+            return f"{number(values['mean'])} (1 seed)"
+        return f"{number(values['mean'])} ({number(values['low'])} to {number(values['high'])})"
+
+    ranks = found.get("ranks")
+    yield "| search | mean | seeds | difference to the baseline | p |" + (" mean rank |" if ranks else "")
+    yield "|---|---|---|---|---|" + ("---|" if ranks else "")
+    for label in labels:
+        final, difference = found["final"][label], found["differences"].get(label)
+        row = [label, interval(final), f"{final['count']}"]
+        row += [interval(difference), f"{found['tests'][label]['p']:.2g}"] if difference else ["-", "-"]
+        yield "| " + " | ".join(row + ([f"{ranks[label]:.1f}"] if ranks else [])) + " |"
