@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import pytest
 import yaml
@@ -185,6 +186,14 @@ def test_one_command_goes_from_data_to_report_and_a_second_one_has_nothing_to_do
     code, output = project.run()
     assert code == 0
     assert "Nothing to be done" in output
+
+
+def test_earlier_rounds_are_evaluated_first_for_later_ones_wait_for_them(tmp_path: Path) -> None:
+    project = Project(tmp_path, budget={"rounds": 3, "proposals": 1, "jobs": 1, "lag": 2, "epochs": 1})
+    code, output = project.run("--cores", "1", HISTORY)
+    assert code == 0, output
+    history = pd.read_parquet(tmp_path / HISTORY).sort_values("cost.started")
+    assert history["round"].tolist() == [0, 1, 2]
 
 
 def test_inline_execution_gives_the_history_of_the_jobs(tmp_path: Path, expected: list[dict[str, Any]]) -> None:
