@@ -125,6 +125,11 @@ def _layout(figure: go.Figure, x: dict[str, Any], y: dict[str, Any], **options: 
     return figure.update_layout(template=None, xaxis=axis(x), yaxis=axis(y), **options)
 
 
+def _whole(count: int) -> int:
+    """The step of an axis from 1 to `count` whose ticks are whole numbers, and about ten."""
+    return max(1, count // 10)
+
+
 def _front(results: Results, x: str, y: str) -> go.Figure:
     """Every successful candidate in two objectives, and what each strategy attains."""
 
@@ -365,7 +370,12 @@ def _learning_curves(results: Results) -> go.Figure | None:
         )
     if not candidates:
         return None
-    return _layout(figure, {"title": "Epochs"}, {"title": "Validation error (%)", "rangemode": "tozero"})
+    longest = max(len(evaluation.curves["validation_error"]) for *_, evaluation in candidates)
+    return _layout(
+        figure,
+        {"title": "Epochs", "dtick": _whole(longest)},
+        {"title": "Validation error (%)", "rangemode": "tozero"},
+    )
 
 
 def _foretelling(results: Results, analysis: Analysis) -> go.Figure | None:
@@ -393,7 +403,7 @@ def _foretelling(results: Results, analysis: Analysis) -> go.Figure | None:
     last = results.experiment.budget.epochs
     return _layout(
         figure,
-        {"title": f"Epochs (of {last})", "dtick": max(1, last // 10)},
+        {"title": f"Epochs (of {last})", "dtick": _whole(last)},
         {"title": "Rank correlation with the end"},
     )
 
@@ -493,4 +503,4 @@ def _spread(spread: Spread) -> go.Figure:
                 hovertemplate=f"generator %{{x}}, {title}: %{{y:.4g}}<extra></extra>",
             )
         )
-    return _layout(figure, {"title": "Generators, by mean"}, {"title": style.axis(name)})
+    return _layout(figure, {"title": "Generators, by mean", "dtick": _whole(len(means))}, {"title": style.axis(name)})

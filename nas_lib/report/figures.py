@@ -360,6 +360,7 @@ def _draws(analysis: Analysis) -> Figure:
             scaled = [style.scaled(spread.objective, value) for value in values]
             axes.plot([place] * len(scaled), scaled, "o", mfc="none", color=style.colour(0), ms=4, mew=0.8)
             axes.plot(place, np.mean(scaled), "_", color=style.colour(1), ms=10, mew=2)
+        axes.locator_params(axis="x", integer=True)
         parts, icc = spread.components, spread.components.icc
         axes.set(
             xlabel=f"{parts.groups} generators by mean (bar), {parts.members} draws; intraclass correlation "
@@ -394,6 +395,7 @@ def _learning_curves(results: Results) -> Figure:
         axes.set_title(f"{label} (n = {len(found)})", fontsize=9)
     for axes in panels[len(curves) :]:
         axes.set_visible(False)
+    panels[0].locator_params(axis="x", integer=True)
     figure.supxlabel("Epochs", fontsize=9)
     figure.supylabel("Validation error (%)", fontsize=9)
     return figure
@@ -401,7 +403,6 @@ def _learning_curves(results: Results) -> Figure:
 
 def _foretelling(results: Results, analysis: Analysis) -> Figure:
     """Rank correlation of early and final validation error, per strategy."""
-    from matplotlib.ticker import MaxNLocator
 
     if not any(analysis.foretelling.values()):
         return _sentence("Too few candidates were trained for two epochs or more to correlate early and final errors.")
@@ -421,7 +422,7 @@ def _foretelling(results: Results, analysis: Analysis) -> Figure:
                 capsize=3,
                 label=f"{label} (n = {entries[0].candidates})",
             )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.locator_params(axis="x", integer=True)
     epochs = results.experiment.budget.epochs
     _label(
         axes,
