@@ -230,6 +230,8 @@ def test_experiments_that_cannot_be_compared_are_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"^other: {re.escape(message)}.* it must be as in toy"):
         together([experiment, configured(tmp_path, experiment="other", **changes)])
+    with pytest.raises(ConfigurationError, match="found toy, toy, allowed are different ones"):
+        together([experiment, experiment])
 
 
 def test_failures_cache_hits_and_cost_are_counted(experiment: Experiment, page: str) -> None:

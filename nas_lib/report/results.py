@@ -188,10 +188,14 @@ def together(experiments: Sequence[Experiment]) -> Results:
     Searches are labelled by their strategy, and by their experiment too where labels would be equal.
 
     Raises:
-        ConfigurationError: their objectives, reference values or seeds differ, which leaves nothing to compare.
+        ConfigurationError: their objectives, reference values or seeds differ, which leaves nothing to compare; or two
+            have the same name.
         FileNotFoundError: a result is not there yet.
     """
     first = experiments[0]
+    names = [experiment.experiment for experiment in experiments]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"experiments to compare: found {', '.join(names)}, allowed are different ones")
     for other in experiments[1:]:
         for key in ("objectives", "seeds"):
             here, there = (json.loads(each.model_dump_json(include={key}))[key] for each in (first, other))
@@ -204,14 +208,14 @@ def together(experiments: Sequence[Experiment]) -> Results:
         (read(experiment), {label: _unique(experiment, label, labels) for label in experiment.labels})
         for experiment in experiments
     ]
-    histories = {names[label]: part.histories[label] for part, names in parts for label in names}
+    histories = {own[label]: part.histories[label] for part, own in parts for label in own}
     references = [objective.reference for objective in first.objectives]
     return Results(
         experiment=first,
         histories=histories,
         comparison=compare_histories(histories, first.objective_names, references),
-        finalists=[replace(one, strategy=names[one.strategy]) for part, names in parts for one in part.finalists],
-        proposing={names[label]: part.proposing[label] for part, names in parts for label in names},
+        finalists=[replace(one, strategy=own[one.strategy]) for part, own in parts for one in part.finalists],
+        proposing={own[label]: part.proposing[label] for part, own in parts for label in own},
     )
 
 
