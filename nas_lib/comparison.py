@@ -74,7 +74,8 @@ def paired(values: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
     """Mean of every strategy over its seeds, and its difference to the last strategy (baseline) over common seeds.
 
     `values` is strategy label -> seed -> value. Searches of one seed share initial sample and training seeds, so
-    differences are taken per seed and tested by Wilcoxon's signed ranks.
+    differences are taken per seed and tested by Wilcoxon's signed ranks; `p_holm` is corrected for the number of
+    strategies that are compared with the baseline.
     """
     baseline = list(values)[-1]
     differences = {
@@ -82,9 +83,13 @@ def paired(values: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
         for label, seeds in values.items()
         if label != baseline
     }
+    tests = {label: pareto.signed_rank_test(found) for label, found in differences.items() if found}
+    corrected = pareto.holm([test.p for test in tests.values()])
     return {
         "baseline": baseline,
         "final": {label: vars(pareto.mean_interval(list(seeds.values()))) for label, seeds in values.items() if seeds},
         "differences": {label: vars(pareto.mean_interval(found)) for label, found in differences.items() if found},
-        "tests": {label: vars(pareto.signed_rank_test(found)) for label, found in differences.items() if found},
+        "tests": {
+            label: {**vars(test), "p_holm": p} for (label, test), p in zip(tests.items(), corrected, strict=True)
+        },
     }

@@ -184,6 +184,9 @@ class PairedTest:
     """Probability of differences at least as far from 0, were their signs chance."""
     smallest: float
     """The smallest p that this many differences can have: 2^(1 - count). Above 0.05 no outcome is significant."""
+    effect: float
+    """Matched-pairs rank-biserial correlation (Kerby 2014): the share of the ranks' sum that belongs to positive
+    differences, less that of negative ones. 1: all are positive, -1: all are negative."""
     count: int
     """Differences, those that are 0 included."""
 
@@ -199,8 +202,22 @@ def signed_rank_test(differences: Sequence[float]) -> PairedTest:
     if not len(differences):
         raise ValueError("no differences")
     count = len(differences)
-    p = float(stats.wilcoxon(differences).pvalue) if any(differences) else 1.0
-    return PairedTest(p=p, smallest=min(1.0, 2.0 ** (1 - count)), count=count)
+    smallest = min(1.0, 2.0 ** (1 - count))
+    signs = np.sign(differences)
+    if not signs.any():
+        return PairedTest(p=1.0, smallest=smallest, effect=0.0, count=count)
+    ranks = stats.rankdata(np.abs(differences)[signs != 0])
+    effect = float(signs[signs != 0] @ ranks / ranks.sum())
+    return PairedTest(float(stats.wilcoxon(differences).pvalue), smallest, effect, count)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of several tests, each corrected for all of them (step-down: Holm 1979), in the order given."""
+    order = np.argsort(p_values, kind="stable")
+    steps = np.array(p_values)[order] * np.arange(len(p_values), 0, -1)
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return [float(p) for p in corrected]
 
 
 def mean_ranks(values: Sequence[Sequence[float]]) -> list[float]:

@@ -199,14 +199,28 @@ def test_a_goal_is_beyond_a_surface_exactly_if_so_many_fronts_attain_it(
 
 def test_the_signed_rank_test_is_exact() -> None:
     all_positive = pareto.signed_rank_test([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    assert all_positive == pareto.PairedTest(p=2 / 2**6, smallest=2 / 2**6, count=6)
+    assert all_positive == pareto.PairedTest(p=2 / 2**6, smallest=2 / 2**6, effect=1, count=6)
     assert pareto.signed_rank_test([1.0, -2.0, 3.0]).p == pytest.approx(
         0.75
     )  # sums of ranks 4 or more, 2 or less: 6 of 8
     assert pareto.signed_rank_test([0.0, 0.0]).p == 1
-    assert pareto.signed_rank_test([0.3]) == pareto.PairedTest(p=1, smallest=1, count=1)
+    assert pareto.signed_rank_test([0.3]) == pareto.PairedTest(p=1, smallest=1, effect=1, count=1)
     with pytest.raises(ValueError, match="no differences"):
         pareto.signed_rank_test([])
+
+
+def test_the_effect_of_paired_differences_is_the_balance_of_their_ranks() -> None:
+    # Absolute values 0.1, 0.2, 0.3, 0.3 have the ranks 1, 2, 3.5, 3.5; the 0 has none: (1 + 3.5 + 3.5 - 2) / 10.
+    assert pareto.signed_rank_test([0.3, -0.2, 0.1, 0.3, 0.0]).effect == pytest.approx(0.6)
+    assert pareto.signed_rank_test([0.0, 0.0]).effect == 0
+
+
+def test_holm_corrects_step_by_step() -> None:
+    # By hand: 4 x 0.005, 3 x 0.01, 2 x 0.03, then 0.04 raised to the step before.
+    assert pareto.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert pareto.holm([0.7, 0.6]) == [1, 1]
+    assert pareto.holm([0.03]) == [0.03]
+    assert pareto.holm([]) == []
 
 
 def test_mean_ranks_share_ties() -> None:

@@ -191,6 +191,7 @@ def test_finalists_of_strategies_are_compared_by_seed(experiment: Experiment, pa
     assert row is not None
     assert float(row[1]) == pytest.approx(100 * fmean(errors["lucky"]), abs=0.005)
     assert float(row[2].replace("−", "-")) == pytest.approx(fmean(differences), abs=0.005)
+    assert re.search(r"lucky [^|]*? points to \S+ points\) \d\.?\d* [+−][01]\.\d\d 2 random", words[beginning:])
 
 
 def test_seconds_spent_include_those_of_making_proposals(experiment: Experiment) -> None:

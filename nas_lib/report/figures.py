@@ -278,14 +278,14 @@ def _ranks(results: Results) -> Figure:
     tests = results.comparison["tests"]
     axes.set_yticks(
         range(len(ranks)),
-        [f"{label} (p = {tests[label]['p']:.2g})" if label in tests else f"{label} (baseline)" for label in ranks],
+        [f"{label} (p = {tests[label]['p_holm']:.2g})" if label in tests else f"{label} (baseline)" for label in ranks],
     )
     axes.set(xlim=(0.9, len(ranks) + 0.1), ylim=(-0.5, len(ranks) - 0.5))
     axes.set_xticks(range(1, len(ranks) + 1))
     axes.invert_yaxis()
     axes.set_xlabel(
         f"Rank of the final hypervolume (1: largest): each of {_seeds(results)} and the mean\n"
-        "p: Wilcoxon's signed ranks against the baseline"
+        f"p: Wilcoxon's signed ranks against the baseline{', corrected by Holm' if len(tests) > 1 else ''}"
     )
     return figure
 

@@ -71,7 +71,7 @@ def render(results: Results) -> str:
         partial=results.partial,
         box=_box(results),
         hypervolumes=_hypervolumes(results),
-        untestable=untestable(len(experiment.seeds)),
+        untestable=untestable(len(experiment.seeds), len(experiment.labels) - 1),
         dependences=[_dependence(analysis, dependence, figures) for dependence in analysis.dependences],
         dimensions=len(analysis.dimensions),
         important=IMPORTANT,
@@ -202,8 +202,13 @@ def _shown(interval: Mapping[str, float], number: Callable[[float], str]) -> str
     return f"{number(interval['mean'])} ({number(interval['low'])} to {number(interval['high'])})"
 
 
+def _tested(test: Mapping[str, float] | None) -> tuple[str, str]:
+    """Corrected p and effect size of a test; none for the baseline."""
+    return (f"{test['p_holm']:.3g}", style.signed(test["effect"], 2)) if test else ("baseline", "baseline")
+
+
 def _winners(results: Results) -> list[tuple[str, ...]]:
-    """Per strategy the test error of its winners, difference to the baseline, test and number of searches."""
+    """Per strategy the test error of its winners, difference to the baseline, test, effect and number of searches."""
     found = winners_compared(results).get("test_error")
     if found is None or len(results.labels) < 2:
         return []
@@ -217,7 +222,7 @@ def _winners(results: Results) -> list[tuple[str, ...]]:
                 _shown(difference, lambda value: f"{style.signed(100 * value, 2)} points")
                 if difference
                 else "baseline",
-                f"{found['tests'][label]['p']:.3g}" if difference else "baseline",
+                *_tested(found["tests"].get(label)),
                 f"{found['final'][label]['count']}",
             )
         )
@@ -225,7 +230,7 @@ def _winners(results: Results) -> list[tuple[str, ...]]:
 
 
 def _hypervolumes(results: Results) -> list[tuple[str, ...]]:
-    """Per strategy its final hypervolume, difference to the baseline, test, rank, the front's size and the seeds."""
+    """Per strategy its final hypervolume, difference to the baseline, test, effect, rank, front's size and seeds."""
     comparison = results.comparison
     rows: list[tuple[str, ...]] = []
     for label, final in comparison["final"].items():
@@ -235,7 +240,7 @@ def _hypervolumes(results: Results) -> list[tuple[str, ...]]:
                 label,
                 _shown(final, lambda value: f"{value:.3f}"),
                 _shown(difference, style.signed) if difference else "baseline",
-                f"{comparison['tests'][label]['p']:.3g}" if difference else "baseline",
+                *_tested(comparison["tests"].get(label)),
                 f"{comparison['ranks'][label]:.2f}",
                 f"{len(results.front(label, results.objectives))}",
                 f"{final['count']}",

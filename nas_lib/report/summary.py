@@ -1,5 +1,6 @@
 """The answer in a few plain sentences, each computed from the results."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 from nas_lib.evaluation.objectives import QUANTITIES
@@ -124,14 +125,19 @@ def compared(label: str, baseline: str, difference: Mapping[str, float]) -> str:
     return f"{fact}. The interval contains 0: no difference can be told from chance."
 
 
-def untestable(seeds: int) -> str:
-    """What is to be said of the signed-rank test where this many seeds cannot make it significant; else nothing."""
-    smallest = 2.0 ** (1 - seeds)
+def untestable(seeds: int, comparisons: int) -> str:
+    """What is to be said of signed-rank tests where this many seeds cannot make one significant; else nothing.
+
+    >>> untestable(7, 2), untestable(6, 2)[-20:]
+    ('', 'take 7 seeds or more')
+    """
+    smallest = min(1.0, comparisons * 2.0 ** (1 - seeds))
     if smallest <= SIGNIFICANT:
         return ""
+    enough = next(more for more in itertools.count(seeds) if comparisons * 2.0 ** (1 - more) <= SIGNIFICANT)
     return (
         f"; with {counted(seeds, 'seed')} p cannot be smaller than {smallest:.3g}, so no difference can be "
-        "significant: take six seeds or more"
+        f"significant: take {enough} seeds or more"
     )
 
 

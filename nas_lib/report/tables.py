@@ -16,7 +16,19 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "candidates": ("strategy", "seed", "round", "slot", "hash", "architecture", "epochs", "full", "status", "reason"),
     "attainment": ("strategy", "surface", "seeds"),
     "hypervolume": ("strategy", "seed", "evaluation", "epochs", "seconds", "hypervolume"),
-    "comparison": ("strategy", "seeds", "hypervolume", "low", "high", "mean_rank", "difference", "p", "smallest_p"),
+    "comparison": (
+        "strategy",
+        "seeds",
+        "hypervolume",
+        "low",
+        "high",
+        "mean_rank",
+        "difference",
+        "p",
+        "p_holm",
+        "smallest_p",
+        "effect",
+    ),
     "finalists": (
         "strategy",
         "seed",
@@ -115,6 +127,7 @@ def _comparison(results: Results) -> Iterator[Row]:
         if label in found["tests"]:
             test = found["tests"][label]
             row |= {"difference": found["differences"][label]["mean"], "p": test["p"], "smallest_p": test["smallest"]}
+            row |= {"p_holm": test["p_holm"], "effect": test["effect"]}
         yield row
 
 

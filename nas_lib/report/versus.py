@@ -40,8 +40,9 @@ def _page(experiments: Sequence[Experiment], results: Results) -> Iterator[str]:
     seeds = len(results.experiment.seeds)
     yield f"{counted(seeds, 'seed')}; baseline: {comparison['baseline']}."
     yield "Means with 95 % confidence intervals (Student's t); differences are taken per seed."
-    yield "p: Wilcoxon's signed ranks, two-sided, not corrected for several comparisons;"
-    yield f"the smallest that so many seeds allow is {2.0 ** (1 - seeds):.2g}."
+    yield "p: Wilcoxon's signed ranks, two-sided, corrected for several comparisons (Holm);"
+    yield f"the smallest that so many seeds allow, uncorrected, is {2.0 ** (1 - seeds):.2g}."
+    yield "Effect: rank-biserial correlation, 1 where all seeds are above the baseline, -1 where all are below."
     yield ""
     yield "What differs beside strategies and names: " + ("; ".join(_differing(experiments)) or "nothing") + "."
     quantities = [("Hypervolume (share of the common box)", comparison, "{:.3f}".format)]
@@ -76,10 +77,14 @@ def _table(found: Mapping[str, Any], labels: Sequence[str], number: Callable[[fl
         return f"{number(values['mean'])} ({number(values['low'])} to {number(values['high'])})"
 
     ranks = found.get("ranks")
-    yield "| search | mean | seeds | difference to the baseline | p |" + (" mean rank |" if ranks else "")
-    yield "|---|---|---|---|---|" + ("---|" if ranks else "")
+    yield "| search | mean | seeds | difference to the baseline | p | effect |" + (" mean rank |" if ranks else "")
+    yield "|---|---|---|---|---|---|" + ("---|" if ranks else "")
     for label in labels:
         final, difference = found["final"][label], found["differences"].get(label)
         row = [label, interval(final), f"{final['count']}"]
-        row += [interval(difference), f"{found['tests'][label]['p']:.2g}"] if difference else ["-", "-"]
+        if difference:
+            test = found["tests"][label]
+            row += [interval(difference), f"{test['p_holm']:.2g}", f"{test['effect']:.2f}"]
+        else:
+            row += ["-"] * 3
         yield "| " + " | ".join(row + ([f"{ranks[label]:.1f}"] if ranks else [])) + " |"
