@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas_lib.experiment import ConfigurationError, load, refuse_other_settings, schema
+from nas_lib.configuration import ConfigurationError
+from nas_lib.experiment import load, refuse_other_settings, schema
 from nas_lib.settings import UserError
 
 if TYPE_CHECKING:

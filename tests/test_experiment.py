@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from nas_lib.experiment import ConfigurationError, Experiment, load, load_merged, parse, schema, settings_of
+from nas_lib.configuration import ConfigurationError
+from nas_lib.experiment import Experiment, load, load_merged, parse, schema, settings_of
 from nas_lib.spaces.generator import GeneratorSpace
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.tasks.data import Shape

@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_lib.comparison import compare
-from nas_lib.experiment import ConfigurationError, Experiment, parse
+from nas_lib.configuration import ConfigurationError
+from nas_lib.experiment import Experiment, parse
 from nas_lib.layout import write_json, write_records, write_text
 from nas_lib.pareto import objective_matrix
 from nas_lib.randomness import generator

@@ -13,7 +13,8 @@ import numpy as np
 
 from nas_lib import pareto
 from nas_lib.comparison import compare_histories, histories_of, paired
-from nas_lib.experiment import ConfigurationError, Experiment
+from nas_lib.configuration import ConfigurationError
+from nas_lib.experiment import Experiment
 from nas_lib.export import read_export
 from nas_lib.records import Evaluation, Export, History, error_sample, networks_of
 from nas_lib.search import Search, read_finalists
