@@ -11,13 +11,15 @@ from pydantic import Field
 
 from nas_lib.strategies import hyperband
 from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO
+from nas_lib.strategies.evolution import AgeingEvolution, Evolution, LocalSearch
 from nas_lib.strategies.hyperband import BOHB, Hyperband
 from nas_lib.strategies.nehvi import NEHVI
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Plan, Strategy
 
 StrategySettings = Annotated[
-    RandomSearch | BayesianOptimization | ParEGO | NEHVI | Hyperband | BOHB, Field(discriminator="name")
+    RandomSearch | BayesianOptimization | ParEGO | NEHVI | Hyperband | BOHB | Evolution | AgeingEvolution | LocalSearch,
+    Field(discriminator="name"),
 ]
 
 
