@@ -1,4 +1,4 @@
-"""The laboratory: strategies on problems whose every architecture is known, so that thousands of evaluations cost nothing.
+"""The laboratory: strategies on problems whose every architecture is known, so that evaluations cost nothing.
 
 A search is one process that keeps its history in memory: it is over in seconds, so one that was killed begins anew.
 """
@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import Field, StrictInt, field_validator
 
@@ -21,9 +20,6 @@ from nas_lib.records import Cost, Evaluation, History, Proposal
 from nas_lib.settings import Settings
 from nas_lib.strategies import Strategy, StrategySettings
 from nas_lib.strategies.request import Plan, Request, Suggestion
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WASTED = 5
 """Rounds in a row without anything new after which a search is over."""
@@ -99,6 +95,7 @@ def search(problem: Problem, strategy: Strategy, seed: int, budget: LaboratoryBu
             count=min(budget.batch, budget.evaluations - len(known)),
             plan=budget.plan,
             rng=partial(generator, seed, problem.name),
+            exact=problem.exact,
         )
         began = time.process_time()
         suggestions = strategy.propose(request)

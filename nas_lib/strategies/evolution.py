@@ -59,9 +59,9 @@ class Evolution(Settings):
         wanted = request.count - len(suggestions)
         if wanted == 0:
             return suggestions
-        survivors = _survivors(request, _survival(self.name, len(request.objectives)), self.population)
-        mating = _mating(self.name, self.operators)
-        problem = _problem(space_of(request), len(request.objectives))
+        survivors = _survivors(request, survival_of(self.name, len(request.objectives)), self.population)
+        mating = mating_of(self.name, self.operators)
+        problem = problem_of(space_of(request), len(request.objectives))
         algorithm = SimpleNamespace(tournament_type=TOURNAMENTS.get(self.name))
 
         def offspring(count: int, rng: np.random.Generator) -> Numbers:
@@ -217,13 +217,15 @@ def suggested(
 # --- pymoo -----------------------------------------------------------------------------------------
 
 
-def _problem(space: GeneSpace, objectives: int) -> Any:
+def problem_of(space: GeneSpace, objectives: int) -> Any:
+    """What pymoo's operators want to know: how many options every gene has."""
     from pymoo.core.problem import Problem
 
     return Problem(n_var=len(space.genes), n_obj=objectives, xl=0, xu=space.counts - 1, vtype=int)
 
 
-def _survival(name: str, objectives: int) -> Survival:
+def survival_of(name: str, objectives: int) -> Survival:
+    """Who survives: `nsga2`, `unsga3` or `age-moea`."""
     if name == "nsga2":
         from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 
@@ -243,7 +245,7 @@ def _survivors(request: Request, survival: Survival, size: int) -> Population:
     from pymoo.core.population import Population
 
     space, objectives = space_of(request), len(request.objectives)
-    problem = _problem(space, objectives)
+    problem = problem_of(space, objectives)
     population = Population()
     for round, batch in _rounds(request):
         numbers, values = batch
@@ -266,7 +268,8 @@ def _rounds(request: Request) -> Iterable[tuple[int, tuple[Numbers, np.ndarray]]
         yield int(round), (numbers[now], values[now])
 
 
-def _mating(name: str, operators: Operators) -> Any:
+def mating_of(name: str, operators: Operators) -> Any:
+    """Selection, crossover and mutation."""
     from pymoo.algorithms.moo.nsga2 import binary_tournament
     from pymoo.algorithms.moo.unsga3 import comp_by_rank_and_ref_line_dist
     from pymoo.core.mating import Mating
