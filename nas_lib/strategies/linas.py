@@ -92,18 +92,14 @@ def best_rows(values: Values, count: int) -> np.ndarray:
     import moocore
     from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
 
-    if not len(values):
-        return np.empty(0, dtype=np.int64)
-    ranks = moocore.pareto_rank(values)
-    chosen: list[int] = []
-    for rank in np.unique(ranks):
-        front = np.flatnonzero(ranks == rank)
+    rest, chosen = np.arange(len(values)), np.empty(0, dtype=np.int64)
+    while len(rest) and len(chosen) < count:
+        best = moocore.is_nondominated(values[rest], keep_weakly=True)
+        front = rest[best]
         if len(chosen) + len(front) > count:
             front = front[np.argsort(-calc_crowding_distance(values[front]), kind="stable")]
-        chosen += front[: count - len(chosen)].tolist()
-        if len(chosen) == count:
-            break
-    return np.array(chosen)
+        chosen, rest = np.concatenate([chosen, front[: count - len(chosen)]]), rest[~best]
+    return chosen
 
 
 def evolved(request: Request, predict: Predict, size: int, generations: int) -> tuple[Numbers, Values]:
