@@ -43,7 +43,7 @@ class Fitted:
 
 
 def fit(name: PredictorName, space: GeneSpace, numbers: Numbers, targets: Values, rng: np.random.Generator) -> Fitted:
-    """A predictor of one objective from measured architectures: numbers (n, d), targets (n,). Targets are standardised."""
+    """A predictor of one objective from measured architectures: numbers (n, d), targets (n,), standardised inside."""
     make, inputs = PREDICTORS[name]
     centre, scale = float(targets.mean()), float(targets.std()) or 1.0
     model = make(len(numbers), int(rng.integers(2**31))).fit(inputs(space, numbers), (targets - centre) / scale)

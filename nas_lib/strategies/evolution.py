@@ -35,8 +35,8 @@ DIRECTIONS = 20
 class Evolution(Settings):
     """Genetic algorithms that differ in whom they let survive.
 
-    `nsga2`: by rank and crowding (Deb et al. 2002). `unsga3`: by reference directions (Seada and Deb 2016), for three or
-    more objectives. `age-moea`: by the estimated geometry of the front (Panichella 2019).
+    `nsga2`: by rank and crowding (Deb et al. 2002). `unsga3`: by reference directions (Seada and Deb 2016), for three
+    or more objectives. `age-moea`: by the estimated geometry of the front (Panichella 2019).
     """
 
     name: Literal["nsga2", "unsga3", "age-moea"]
