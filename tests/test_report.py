@@ -28,7 +28,7 @@ from nas_lib.records import Cost, Evaluation, Finalist, Proposal
 from nas_lib.report import benchmarks, drawing, provenance, style
 from nas_lib.report.analysis import analyse
 from nas_lib.report.figures import figure_names, write_figures
-from nas_lib.report.page import write_report
+from nas_lib.report.page import render, write_report
 from nas_lib.report.results import Retrained, best_finalist, read, together
 from nas_lib.report.summary import compared
 from nas_lib.report.tables import table_names
@@ -743,6 +743,22 @@ def test_pointing_at_a_candidate_shows_its_architecture(browser: Any, experiment
     label = front.locator(".hoverlayer .hovertext")
     label.wait_for()
     assert re.search(r"seed \d, round \d, slot \d, 4 epochs\s*WS\(\d, \d, \d\.\d\d\) >\s*WS\(", label.text_content())
+    assert troubles == []
+
+
+def test_many_graphs_are_folded_away_until_one_is_asked_for(
+    browser: Any, experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas_lib.report.page.DRAWINGS_SHOWN", 1)
+    (tmp_path / "report.html").write_text(render(read(experiment)))
+    tab, troubles = opened(browser, tmp_path / "report.html", 1280)
+    graphs = tab.locator("figure[id^=graph-]")
+    assert [graphs.nth(place).is_visible() for place in range(graphs.count())] == [True] + [False] * (
+        graphs.count() - 1
+    )
+    last = graphs.last.get_attribute("id")
+    tab.locator(f"a[href='#{last}']").first.click()
+    tab.wait_for_function("id => document.getElementById(id).checkVisibility()", arg=last)
     assert troubles == []
 
 
