@@ -213,7 +213,7 @@ def test_experiments_are_compared_on_one_scale(experiment: Experiment, tmp_path:
     page = (tmp_path / "versus/versus.md").read_text()
     assert "baseline: flat/random" in page
     assert "What differs beside strategies and names: `space.parameters`." in page
-    for heading in ("## Hypervolume", "## Test error of the finalist", "## Parameters of the finalist"):
+    for heading in ("## Hypervolume", "## Test error (%) of the finalist", "## Parameters (count) of the finalist"):
         table = page.split(heading)[1].split("##")[0]
         assert re.findall(r"^\| (\S+) \| \S+", table, re.MULTILINE)[1:] == ["lucky", "toy/random", "flat/random"]
     for figure in re.findall(r"\]\((.*?)\)", page):
