@@ -29,7 +29,7 @@ from nas_lib.records import Cost, Evaluation, Finalist, Proposal
 from nas_lib.report import benchmarks, drawing, provenance, style
 from nas_lib.report.analysis import analyse
 from nas_lib.report.figures import figure_names, write_figures
-from nas_lib.report.page import write_report
+from nas_lib.report.page import render, write_report
 from nas_lib.report.results import Retrained, best_finalist, read, together
 from nas_lib.report.summary import compared
 from nas_lib.report.tables import table_names
@@ -214,7 +214,7 @@ def test_experiments_are_compared_on_one_scale(experiment: Experiment, tmp_path:
     page = (tmp_path / "versus/versus.md").read_text()
     assert "baseline: flat/random" in page
     assert "What differs beside strategies and names: `space.parameters`." in page
-    for heading in ("## Hypervolume", "## Test error of the finalist", "## Parameters of the finalist"):
+    for heading in ("## Hypervolume", "## Test error (%) of the finalist", "## Parameters (count) of the finalist"):
         table = page.split(heading)[1].split("##")[0]
         assert re.findall(r"^\| (\S+) \| \S+", table, re.MULTILINE)[1:] == ["lucky", "toy/random", "flat/random"]
     for figure in re.findall(r"\]\((.*?)\)", page):
@@ -744,6 +744,22 @@ def test_pointing_at_a_candidate_shows_its_architecture(browser: Any, experiment
     label = front.locator(".hoverlayer .hovertext")
     label.wait_for()
     assert re.search(r"seed \d, round \d, slot \d, 4 epochs\s*WS\(\d, \d, \d\.\d\d\) >\s*WS\(", label.text_content())
+    assert troubles == []
+
+
+def test_many_graphs_are_folded_away_until_one_is_asked_for(
+    browser: Any, experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas_lib.report.page.DRAWINGS_SHOWN", 1)
+    (tmp_path / "report.html").write_text(render(read(experiment)))
+    tab, troubles = opened(browser, tmp_path / "report.html", 1280)
+    graphs = tab.locator("figure[id^=graph-]")
+    assert [graphs.nth(place).is_visible() for place in range(graphs.count())] == [True] + [False] * (
+        graphs.count() - 1
+    )
+    last = graphs.last.get_attribute("id")
+    tab.locator(f"a[href='#{last}']").first.click()
+    tab.wait_for_function("id => document.getElementById(id).checkVisibility()", arg=last)
     assert troubles == []
 
 

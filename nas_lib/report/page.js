@@ -76,3 +76,13 @@ for (const details of document.querySelectorAll("[data-details-of]"))
   document.getElementById(details.dataset.detailsOf).on("plotly_click", ({ points: [point] }) => {
     if (point.text) details.textContent = `${point.data.name}, ${point.text.replaceAll("<br>", " ")}`;
   });
+
+// A link to something that is folded away opens what it lies in.
+function unfold() {
+  const folded = document.getElementById(location.hash.slice(1))?.closest("details");
+  if (!folded || folded.open) return;
+  folded.open = true;
+  document.getElementById(location.hash.slice(1)).scrollIntoView();
+}
+unfold();
+addEventListener("hashchange", unfold);

@@ -27,6 +27,8 @@ from nas_lib.report.statistics import FORESTS
 from nas_lib.report.summary import counted, listed, summary, untestable
 from nas_lib.search import Search
 
+DRAWINGS_SHOWN = 6
+"""Graphs of finalists that are not folded away."""
 FAILURES_SHOWN = 200
 FEWEST_RANKED = 3
 """Finalists from which on a rank correlation is given."""
@@ -80,6 +82,7 @@ def render(results: Results) -> str:
         finalists=[_finalist(finalist) for finalist in results.finalists],
         winners=_winners(results),
         drawings=drawings,
+        drawings_shown=DRAWINGS_SHOWN,
         levels=any(drawing["levels"] for drawing in drawings),
         models=[_model(experiment, finalist) for finalist in results.finalists if finalist.export],
         transfer=_transfer(results),

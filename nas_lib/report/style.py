@@ -57,13 +57,17 @@ def axis_type(values: Sequence[float]) -> Literal["log", "linear"]:
     return "log" if min(values) > 0 and max(values) > LOGARITHMIC * min(values) else "linear"
 
 
+def number(name: str, value: float) -> str:
+    """The value of an objective in few digits, in the unit that `axis` states."""
+    if QUANTITIES[name].unit == "share":
+        return f"{100 * value:.2f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+
+
 def text(name: str, value: float) -> str:
     """The value of an objective with its unit, in few digits."""
     unit = QUANTITIES[name].unit
-    if unit == "share":
-        return f"{100 * value:.2f} %"
-    number = f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
-    return number if unit == "count" else f"{number} {unit}"
+    return number(name, value) + {"share": " %", "count": ""}.get(unit, f" {unit}")
 
 
 def signed(value: float, digits: int = 3) -> str:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nas_lib.evaluation.objectives import QUANTITIES
 from nas_lib.experiment import Experiment
 from nas_lib.layout import write_text
 from nas_lib.report import style
@@ -45,13 +44,13 @@ def _page(experiments: Sequence[Experiment], results: Results) -> Iterator[str]:
     yield "Effect: rank-biserial correlation, 1 where all seeds are above the baseline, -1 where all are below."
     yield ""
     yield "What differs beside strategies and names: " + ("; ".join(_differing(experiments)) or "nothing") + "."
-    quantities = [("Hypervolume (share of the common box)", comparison, "{:.3f}".format)]
+    quantities: list[tuple[str, dict[str, Any], Callable[[float], str]]] = [
+        ("Hypervolume (share of the common box)", comparison, "{:.3f}".format)
+    ]
     for name, found in winners_compared(results).items():
-        quantity = name.removeprefix("test_")
-        title = "Test error" if name == "test_error" else QUANTITIES[name].title
-        quantities.append(
-            (f"{title} of the finalist with the lowest validation error", found, partial(style.text, quantity))
-        )
+        title = "Test error (%)" if name == "test_error" else style.axis(name)
+        shown = partial(style.number, name.removeprefix("test_"))
+        quantities.append((f"{title} of the finalist with the lowest validation error", found, shown))
     for title, found, number in quantities:
         yield from ("", f"## {title}", "", *_table(found, results.labels, number))
     yield ""
