@@ -18,8 +18,8 @@ from nas_lib.problems import Problem, ProblemSettings
 from nas_lib.randomness import generator
 from nas_lib.records import Cost, Evaluation, History, Proposal
 from nas_lib.settings import Settings
-from nas_lib.strategies import Strategy, StrategySettings
-from nas_lib.strategies.request import Plan, Request, Suggestion
+from nas_lib.strategies import StrategySettings
+from nas_lib.strategies.request import Plan, Request, Strategy, Suggestion
 
 WASTED = 5
 """Rounds in a row without anything new after which a search is over."""

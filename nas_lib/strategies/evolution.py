@@ -45,9 +45,9 @@ class Evolution(Settings):
     population: StrictInt = Field(default=50, ge=2)
     """Size of the population; the initial one is drawn at random."""
     operators: Operators = "integer"
-    """`integer`: uniform crossover and, for every gene with probability 1 / genes, another option at random. `published`:
-    simulated binary crossover and polynomial mutation on real numbers, then rounded, as DyNAS-T was released: its
-    mutation changes practically nothing."""
+    """`integer`: uniform crossover and, for every gene with probability 1 / genes, another option at random.
+    `published`: simulated binary crossover and polynomial mutation on real numbers, then rounded, as DyNAS-T was
+    released: its mutation changes practically nothing."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"genes"})
     objectives: ClassVar[tuple[int, int | None]] = (2, None)

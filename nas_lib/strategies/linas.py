@@ -1,8 +1,8 @@
 """LINAS (Cummings et al. 2022): a cheap regressor per objective, and evolution on the regressors alone.
 
-Improved on the released code: genes without effect are masked; what is known is not proposed again; objectives that can be
-computed are, instead of being predicted; the inner search begins at the measured front, with another seed each time; every
-generation is predicted at once; where a space can be listed, all of it is predicted and nothing is searched.
+Improved on the released code: genes without effect are masked; what is known is not proposed again; objectives that can
+be computed are, instead of being predicted; the inner search begins at the measured front, with another seed each time;
+every generation is predicted at once; where a space can be listed, all of it is predicted and nothing is searched.
 """
 
 from __future__ import annotations
