@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib import resources
@@ -199,12 +199,6 @@ def _box(results: Results) -> list[tuple[str, str, str, str]] | None:
     ]
 
 
-def _shown(interval: Mapping[str, float], number: Callable[[float], str]) -> str:
-    if interval["count"] < 2:
-        return f"{number(interval['mean'])} (1 seed, no interval)"
-    return f"{number(interval['mean'])} ({number(interval['low'])} to {number(interval['high'])})"
-
-
 def _tested(test: Mapping[str, float] | None) -> tuple[str, str]:
     """Corrected p and effect size of a test; none for the baseline."""
     return (f"{test['p_holm']:.3g}", style.signed(test["effect"], 2)) if test else ("baseline", "baseline")
@@ -221,8 +215,8 @@ def _winners(results: Results) -> list[tuple[str, ...]]:
         rows.append(
             (
                 label,
-                _shown(found["final"][label], partial(style.text, "error")),
-                _shown(difference, lambda value: f"{style.signed(100 * value, 2)} points")
+                style.interval(found["final"][label], partial(style.text, "error")),
+                style.interval(difference, lambda value: f"{style.signed(100 * value, 2)} points")
                 if difference
                 else "baseline",
                 *_tested(found["tests"].get(label)),
@@ -241,8 +235,8 @@ def _hypervolumes(results: Results) -> list[tuple[str, ...]]:
         rows.append(
             (
                 label,
-                _shown(final, lambda value: f"{value:.3f}"),
-                _shown(difference, style.signed) if difference else "baseline",
+                style.interval(final, lambda value: f"{value:.3f}"),
+                style.interval(difference, style.signed) if difference else "baseline",
                 *_tested(comparison["tests"].get(label)),
                 f"{comparison['ranks'][label]:.2f}",
                 f"{len(results.front(label, results.objectives))}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -64,7 +64,7 @@ class Results:
     comparison: dict[str, Any]
     """See `comparison.compare`."""
     finalists: list[Retrained]
-    proposing: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+    proposing: dict[str, dict[int, list[float]]]
     """Strategy label -> seed -> seconds that making the proposals of each round took."""
 
     @property
@@ -115,7 +115,7 @@ class Results:
         series = []
         for seed, history in self.histories[label].items():
             spent = np.cumsum([getattr(evaluation.cost, what) for evaluation in history])
-            if what == "seconds" and label in self.proposing:
+            if what == "seconds":
                 rounds = np.array([evaluation.proposal.round for evaluation in history], dtype=int)
                 spent = spent + np.cumsum(self.proposing[label][seed])[rounds]
             series.append(spent.tolist())
@@ -150,13 +150,14 @@ def winners_compared(results: Results) -> dict[str, dict[str, Any]]:
     winners = {label: results.winners(label) for label in results.labels}
     if not all(winners.values()):
         return {}
-    values: dict[str, Callable[[Retrained], float]] = {"test_error": lambda one: statistics.fmean(one.test_errors)}
-    for name in results.objectives:
-        if name != "error":
-            values[name] = lambda one, name=name: float(one.chosen.objectives[name])  # type: ignore[misc]
+
+    def of(one: Retrained, name: str) -> float:
+        return statistics.fmean(one.test_errors) if name == "test_error" else one.chosen.objectives[name]
+
     return {
-        name: paired({label: {seed: value(one) for seed, one in seeds.items()} for label, seeds in winners.items()})
-        for name, value in values.items()
+        name: paired({label: {seed: of(one, name) for seed, one in seeds.items()} for label, seeds in winners.items()})
+        for name in ("test_error", *results.objectives)
+        if name != "error"
     }
 
 

@@ -1,6 +1,6 @@
 """How quantities, strategies and stages look, in the page and in the files alike."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from nas_lib.evaluation.objectives import QUANTITIES
@@ -68,6 +68,13 @@ def text(name: str, value: float) -> str:
     """The value of an objective with its unit, in few digits."""
     unit = QUANTITIES[name].unit
     return number(name, value) + {"share": " %", "count": ""}.get(unit, f" {unit}")
+
+
+def interval(found: Mapping[str, float], number: Callable[[float], str]) -> str:
+    """A mean with its confidence interval, as `comparison.paired` has them."""
+    if found["count"] < 2:
+        return f"{number(found['mean'])} (1 seed, no interval)"
+    return f"{number(found['mean'])} ({number(found['low'])} to {number(found['high'])})"
 
 
 def signed(value: float, digits: int = 3) -> str:

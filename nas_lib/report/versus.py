@@ -14,7 +14,7 @@ from nas_lib.layout import write_text
 from nas_lib.report import style
 from nas_lib.report.figures import write_comparison_figures
 from nas_lib.report.results import Results, together, winners_compared
-from nas_lib.report.summary import counted
+from nas_lib.report.summary import counted, untestable
 
 EXPECTED_TO_DIFFER = {"experiment", "description", "results", "strategies", "tracking", "resources"}
 """Keys of an experiment that are not worth a line where they differ."""
@@ -36,17 +36,17 @@ def _page(experiments: Sequence[Experiment], results: Results) -> Iterator[str]:
     comparison = results.comparison
     yield f"# {' / '.join(experiment.experiment for experiment in experiments)}"
     yield ""
-    seeds = len(results.experiment.seeds)
+    seeds, others = len(results.experiment.seeds), len(results.labels) - 1
     yield f"{counted(seeds, 'seed')}; baseline: {comparison['baseline']}."
     yield "Means with 95 % confidence intervals (Student's t); differences are taken per seed."
-    yield "p: Wilcoxon's signed ranks, two-sided, corrected for several comparisons (Holm);"
-    yield f"the smallest that so many seeds allow, uncorrected, is {2.0 ** (1 - seeds):.2g}."
+    yield f"p: Wilcoxon's signed ranks, two-sided, corrected for several comparisons (Holm){untestable(seeds, others)}."
     yield "Effect: rank-biserial correlation, 1 where all seeds are above the baseline, -1 where all are below."
     yield ""
     yield "What differs beside strategies and names: " + ("; ".join(_differing(experiments)) or "nothing") + "."
     quantities: list[tuple[str, dict[str, Any], Callable[[float], str]]] = [
         ("Hypervolume (share of the common box)", comparison, "{:.3f}".format)
     ]
+    tested = results.experiment.finalists.count > 0
     for name, found in winners_compared(results).items():
         title = "Test error (%)" if name == "test_error" else style.axis(name)
         shown = partial(style.number, name.removeprefix("test_"))
@@ -54,7 +54,7 @@ def _page(experiments: Sequence[Experiment], results: Results) -> Iterator[str]:
     for title, found, number in quantities:
         yield from ("", f"## {title}", "", *_table(found, results.labels, number))
     yield ""
-    for figure in ("front", "hypervolume", "hypervolume-seconds", "ranks"):
+    for figure in ("front", "hypervolume", "hypervolume-seconds", "ranks", *(["finalists"] if tested else [])):
         yield f"![{figure}]({figure}.svg)"
     yield ""
 
@@ -70,20 +70,15 @@ def _differing(experiments: Sequence[Experiment]) -> Iterator[str]:
 
 
 def _table(found: Mapping[str, Any], labels: Sequence[str], number: Callable[[float], str]) -> Iterator[str]:
-    def interval(values: Mapping[str, float]) -> str:
-        if values["count"] == 1:
-            return f"{number(values['mean'])} (1 seed)"
-        return f"{number(values['mean'])} ({number(values['low'])} to {number(values['high'])})"
-
     ranks = found.get("ranks")
     yield "| search | mean | seeds | difference to the baseline | p | effect |" + (" mean rank |" if ranks else "")
     yield "|---|---|---|---|---|---|" + ("---|" if ranks else "")
     for label in labels:
         final, difference = found["final"][label], found["differences"].get(label)
-        row = [label, interval(final), f"{final['count']}"]
+        row = [label, style.interval(final, number), f"{final['count']}"]
         if difference:
             test = found["tests"][label]
-            row += [interval(difference), f"{test['p_holm']:.2g}", f"{test['effect']:.2f}"]
+            row += [style.interval(difference, number), f"{test['p_holm']:.2g}", f"{test['effect']:.2f}"]
         else:
             row += ["-"] * 3
         yield "| " + " | ".join(row + ([f"{ranks[label]:.1f}"] if ranks else [])) + " |"
