@@ -13,12 +13,22 @@ from nas_lib.strategies import hyperband
 from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO
 from nas_lib.strategies.evolution import AgeingEvolution, Evolution, LocalSearch
 from nas_lib.strategies.hyperband import BOHB, Hyperband
+from nas_lib.strategies.linas import LINAS
 from nas_lib.strategies.nehvi import NEHVI
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Plan, Strategy
 
 StrategySettings = Annotated[
-    RandomSearch | BayesianOptimization | ParEGO | NEHVI | Hyperband | BOHB | Evolution | AgeingEvolution | LocalSearch,
+    RandomSearch
+    | BayesianOptimization
+    | ParEGO
+    | NEHVI
+    | Hyperband
+    | BOHB
+    | Evolution
+    | AgeingEvolution
+    | LocalSearch
+    | LINAS,
     Field(discriminator="name"),
 ]
 

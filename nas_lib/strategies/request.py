@@ -65,6 +65,8 @@ class Suggestion:
     """The evaluation whose training it continues at a higher fidelity."""
     bracket: int | None = None
     """Number of the bracket whose candidates compete with it."""
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    """What the strategy expects of objectives: name -> value. Empty where it expects nothing."""
 
 
 class Strategy(Protocol):
