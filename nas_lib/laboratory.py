@@ -12,16 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from pydantic import Field, StrictInt, field_validator
 
 from nas_lib import configuration
 from nas_lib.configuration import FOLDER_NAME, SLUG, ConfigurationError, named
 from nas_lib.experiment import label_of
 from nas_lib.layout import LaboratoryFolder, write_json
-from nas_lib.problems import Problem, ProblemSettings
+from nas_lib.problems import Problem, ProblemError, ProblemSettings
 from nas_lib.randomness import generator
 from nas_lib.records import Cost, Evaluation, History, Proposal
 from nas_lib.settings import Settings
+from nas_lib.spaces import Space
 from nas_lib.strategies import StrategySettings
 from nas_lib.strategies.request import Plan, Request, Strategy, Suggestion
 
@@ -188,7 +190,7 @@ def search(problem: Problem, strategy: Strategy, seed: int, budget: LaboratoryBu
     wasted = 0
     while len(known) < budget.evaluations and wasted < WASTED:
         request = Request(
-            space=problem.space,
+            space=cast(Space, problem.space),
             objectives=problem.objectives,
             references=problem.reference.tolist(),
             history=history,
@@ -214,7 +216,7 @@ def _evaluated(
     """The evaluations of a round; new ones become `known`."""
     space = problem.space
     numbers = space.existing(space.numbers([suggestion.genotype for suggestion in suggestions]))
-    values = problem.evaluate(numbers) if len(numbers) else []
+    values = problem.evaluate(numbers) if len(numbers) else np.empty((0, len(problem.objectives)))
     made = []
     for slot, (suggestion, key, found) in enumerate(zip(suggestions, space.keys(numbers), values, strict=True)):
         original = known.get(key)

@@ -1,4 +1,4 @@
-"""Evolution, local search and LINAS on genes: what their operators change, and what a search of the laboratory promises."""
+"""Evolution, local search and LINAS on genes: what operators change, and what a search of the laboratory promises."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Strategy
 
 BUDGET = LaboratoryBudget(evaluations=90, batch=15)
-SEARCHES = [
+SEARCHES: list[Strategy] = [
     RandomSearch(),
     Evolution(name="nsga2", population=15),
     Evolution(name="unsga3", population=15),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +21,6 @@ PredictorName = Literal["ridge", "svr", "stacked", "boosting", "forest", "gp", "
 FOLDS = 5
 FEWEST = 2 * FOLDS
 """Architectures below which nothing is cross-validated."""
-
-
-class Regressor(Protocol):
-    """What scikit-learn's regressors offer."""
-
-    def fit(self, inputs: Values, targets: Values) -> Regressor:
-        """Learn."""
-
-    def predict(self, inputs: Values) -> Values:
-        """Predict."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +72,13 @@ def _places(space: GeneSpace, numbers: Numbers) -> Values:
     return np.where(space.active(numbers), numbers, -1).astype(float)
 
 
-def _ridge(_: int, __: int) -> Regressor:
+def _ridge(_: int, __: int) -> Any:
     from sklearn.linear_model import RidgeCV
 
     return RidgeCV(alphas=(0.1, 0.5, 1, 2, 5, 10))
 
 
-def _svr(count: int, _: int) -> Regressor:
+def _svr(count: int, _: int) -> Any:
     from sklearn.model_selection import GridSearchCV
     from sklearn.svm import SVR
 
@@ -99,7 +89,7 @@ def _svr(count: int, _: int) -> Regressor:
     return GridSearchCV(model, {"C": [1, 10, 50, 100]}, cv=FOLDS, scoring="neg_mean_absolute_error")
 
 
-def _stacked(count: int, _: int) -> Regressor:
+def _stacked(count: int, _: int) -> Any:
     from sklearn.ensemble import StackingRegressor
     from sklearn.linear_model import Ridge
     from sklearn.svm import SVR
@@ -110,19 +100,19 @@ def _stacked(count: int, _: int) -> Regressor:
     return StackingRegressor(parts, final_estimator=Ridge(alpha=0.1), cv=FOLDS)
 
 
-def _boosting(_: int, seed: int) -> Regressor:
+def _boosting(_: int, seed: int) -> Any:
     from sklearn.ensemble import GradientBoostingRegressor
 
     return GradientBoostingRegressor(n_estimators=200, learning_rate=0.1, max_depth=3, subsample=0.8, random_state=seed)
 
 
-def _forest(_: int, seed: int) -> Regressor:
+def _forest(_: int, seed: int) -> Any:
     from sklearn.ensemble import ExtraTreesRegressor
 
     return ExtraTreesRegressor(n_estimators=200, random_state=seed, n_jobs=1)
 
 
-def _gp(_: int, seed: int) -> Regressor:
+def _gp(_: int, seed: int) -> Any:
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 
@@ -131,7 +121,7 @@ def _gp(_: int, seed: int) -> Regressor:
     return GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
 
 
-def _mlp(_: int, seed: int) -> Regressor:
+def _mlp(_: int, seed: int) -> Any:
     from sklearn.ensemble import BaggingRegressor
     from sklearn.neural_network import MLPRegressor
 
@@ -139,7 +129,7 @@ def _mlp(_: int, seed: int) -> Regressor:
     return BaggingRegressor(member, n_estimators=5, bootstrap=False, random_state=seed, n_jobs=1)
 
 
-PREDICTORS: Mapping[str, tuple[Callable[[int, int], Regressor], Callable[[GeneSpace, Numbers], Values]]] = {
+PREDICTORS: Mapping[str, tuple[Callable[[int, int], Any], Callable[[GeneSpace, Numbers], Values]]] = {
     "ridge": (_ridge, _one_hot),
     "svr": (_svr, _one_hot),
     "stacked": (_stacked, _one_hot),

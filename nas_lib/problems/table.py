@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from nas_lib.problems.problem import Problem, ProblemError, Values
 from nas_lib.settings import Settings
@@ -51,12 +52,20 @@ class Table(Settings):
     name: Literal["table"] = "table"
     path: Path
     """The file; relative to where the command runs."""
-    title: str | None = Field(default=None, pattern="^[a-z0-9][a-z0-9_-]{0,63}$")
+    title: str = Field(default="", pattern="^([a-z0-9][a-z0-9_-]{0,63})?$")
     """Name in tables and folders. Default: the file's name."""
     genes: tuple[GeneColumns, ...] = Field(min_length=1)
     """Its genes; a bare name or pattern stands for an entry with that alone."""
     objectives: tuple[ObjectiveColumn, ...] = Field(min_length=1)
     """What is minimised; a bare name stands for that column."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _titled(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping) or content.get("title") or not isinstance(content.get("path"), str | Path):
+            return content
+        stem = Path(content["path"]).name.split(".")[0].lower()
+        return {**content, "title": re.sub("[^a-z0-9_-]+", "-", stem).strip("-_")[:64] or "table"}
 
     @field_validator("genes", mode="before")
     @classmethod
@@ -90,9 +99,7 @@ class Table(Settings):
         ]
         exact = [name for name, objective in zip(wanted, self.objectives, strict=True) if objective.exact]
         rows = np.stack([_places(frame, gene) for gene in genes], axis=1)
-        return tabular(
-            self.title or self.path.name.split(".")[0].lower(), genes, rows, values * signs, wanted, given, exact
-        )
+        return tabular(self.title, genes, rows, values * signs, wanted, given, exact)
 
 
 def tabular(

@@ -67,7 +67,7 @@ class Evolution(Settings):
         def offspring(count: int, rng: np.random.Generator) -> Numbers:
             algorithm.random_state = rng
             made = mating.do(problem, survivors, count, algorithm=algorithm, random_state=rng)
-            return np.rint(made.get("X").astype(float)).astype(np.int64)
+            return np.asarray(np.rint(made.get("X").astype(float)), dtype=np.int64)
 
         repeats = self.operators == "published"
         return suggestions + suggested(request, offspring, len(suggestions), "offspring", repeats=repeats)
@@ -280,7 +280,7 @@ def mating_of(name: str, operators: Operators) -> Any:
     from pymoo.operators.repair.rounding import RoundingRepair
     from pymoo.operators.selection.tournament import TournamentSelection
 
-    class RandomReset(Mutation):
+    class RandomReset(Mutation):  # type: ignore[misc]
         """Another option, drawn uniformly, for every gene with probability 1 / genes."""
 
         def _do(self, problem: Any, X: np.ndarray, *args: Any, random_state: Any = None, **kwargs: Any) -> np.ndarray:  # noqa: N803

@@ -125,5 +125,5 @@ def evolved(request: Request, predict: Predict, size: int, generations: int) -> 
             population = Population.merge(population, Population.new(X=fresh, F=found))
         population = survival.do(problem, population, n_survive=min(size, len(population)), random_state=rng)
         made = mating.do(problem, population, size, algorithm=algorithm, random_state=rng)
-        rows = np.rint(made.get("X").astype(float)).astype(np.int64)
+        rows = np.asarray(np.rint(made.get("X").astype(float)), dtype=np.int64)
     return np.array([row for row, _ in met.values()]), np.array([value for _, value in met.values()])
