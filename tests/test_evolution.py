@@ -7,7 +7,8 @@ import moocore
 import numpy as np
 import pytest
 
-from nas_lib.laboratory import LaboratoryBudget, search
+from nas_lib.laboratory.search import search
+from nas_lib.laboratory.settings import LaboratoryBudget
 from nas_lib.problems import Problem
 from nas_lib.problems.synthetic import Cell, Grid
 from nas_lib.spaces.genes import Gene, GeneSpace
