@@ -1,5 +1,6 @@
 """Fronts, hypervolume and statistics across seeds. Every objective is minimised."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ MARGIN = 0.1
 """Where a reference value is not given: how far it lies beyond the worst value, as a share of the range."""
 RESAMPLES = 2000
 """Of every bootstrap."""
+ROUNDING = 1e-9
+"""Hypervolumes that are so close are the same."""
 
 
 def objective_matrix(history: History, names: Sequence[str]) -> np.ndarray:
@@ -97,7 +100,7 @@ def running_hypervolume(points: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def _scaled(points: np.ndarray, scale: Scale) -> np.ndarray:
-    """Points (n, m) in units of the box, without the objectives in which it has no extent; none for a box turned over."""
+    """Points (n, m) in units of the box, without objectives in which it has no extent; none for a box turned over."""
     extent = scale.reference - scale.ideal
     used = extent > 0
     if (extent < 0).any():
@@ -334,8 +337,8 @@ def critical_difference(competitors: int, blocks: int, level: float = 0.05) -> f
     """Mean ranks that are at least so far apart differ significantly (Nemenyi 1963; Demšar 2006, section 3.2.2)."""
     from scipy import stats
 
-    quantile = float(stats.studentized_range.ppf(1 - level, competitors, np.inf)) / 2**0.5
-    return quantile * (competitors * (competitors + 1) / (6 * blocks)) ** 0.5
+    quantile = float(stats.studentized_range.ppf(1 - level, competitors, np.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(competitors * (competitors + 1) / (6 * blocks))
 
 
 def alike(ranks: Sequence[float], difference: float) -> list[list[int]]:
@@ -356,8 +359,8 @@ def alike(ranks: Sequence[float], difference: float) -> list[list[int]]:
 
 
 def reached(trace: Sequence[float], level: float) -> int | None:
-    """After how many evaluations a trace reaches a level for the first time; None where it never does."""
-    return next((place for place, value in enumerate(trace, start=1) if value >= level), None)
+    """After how many evaluations a trace first reaches a level, but for rounding; None where it never does."""
+    return next((place for place, value in enumerate(trace, start=1) if value >= level - ROUNDING), None)
 
 
 @dataclass(frozen=True)

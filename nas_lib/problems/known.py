@@ -18,6 +18,7 @@ from nas_lib.tasks.download import data_folder
 from nas_lib.tasks.images import DataFolder
 
 MILLION = 1e6
+UNITS = {"error": "%", "flops": "M", "parameters": "M", "macs": "M", "latency": "ms"}
 
 
 def _there(folder: Path | None, file: str, source: str) -> Path:
@@ -57,7 +58,7 @@ class NASBenchMacro(Settings):
         blocks = ("identity", "mb3x3-e3", "mb5x5-e6")
         genes = tuple(Gene(name=f"block{place}", options=blocks) for place in range(rows.shape[1]))
         reference = [float(np.percentile(values[:, 0], 75)), float(values[:, 1].max() * 1.001)]
-        return tabular(self.name, genes, rows, values, ("error", "flops"), reference, exact=("flops",))
+        return tabular(self.name, genes, rows, values, ("error", "flops"), reference, ("flops",), UNITS)
 
 
 class NASBench201(Settings):
@@ -90,7 +91,7 @@ class NASBench201(Settings):
         genes = tuple(Gene(name=f"edge{source}-{target}", options=OPERATIONS) for source, target in EDGES)
         reference = [float(np.percentile(values[:, 0], 75)), float(values[:, 1].max() * 1.001)]
         exact = ("parameters",) if self.cost == "parameters" else ()
-        return tabular(self.title, genes, rows, values, ("error", self.cost), reference, exact=exact)
+        return tabular(self.title, genes, rows, values, ("error", self.cost), reference, exact, UNITS)
 
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -146,6 +147,7 @@ class OFAMobileNetV3(Settings):
             evaluate=evaluate,
             reference=np.array([28.0, 500.0]),
             exact={"macs": cost},
+            units=UNITS,
         )
 
 

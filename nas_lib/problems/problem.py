@@ -34,3 +34,5 @@ class Problem:
     """The exact front (k, m), where it is known."""
     exact: Mapping[str, Callable[[Numbers], Values]] = field(default_factory=dict)
     """Objectives that cost nothing to compute, such as FLOPs: name -> rows (n, d) to values (n,)."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Unit of an objective, where it is known, for axes."""

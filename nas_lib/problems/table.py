@@ -110,6 +110,7 @@ def tabular(
     objectives: Sequence[str],
     references: Sequence[float | None],
     exact: Sequence[str] = (),
+    units: Mapping[str, str] | None = None,
 ) -> Problem:
     """The problem of a table: rows of option numbers (n, d) and their values (n, m), all minimised.
 
@@ -145,6 +146,7 @@ def tabular(
         reference=reference,
         front=front,
         exact={one: computed(objectives.index(one)) for one in exact},
+        units=units or {},
     )
 
 
