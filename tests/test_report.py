@@ -452,7 +452,7 @@ def test_reasons_lose_absolute_paths_only(message: str, shown: str) -> None:
 def test_the_tracking_address_shows_neither_folders_nor_servers(tmp_path: Path, uri: str, shown: str) -> None:
     experiment = configured(tmp_path, tracking={"uri": uri})
     assert provenance.tracking_uri(experiment) == shown
-    assert "secret" not in provenance.configuration(experiment)
+    assert "secret" not in provenance.configuration(experiment, provenance.tracking_uri(experiment))
 
 
 def test_a_folder_without_git_has_no_commit(tmp_path: Path) -> None:

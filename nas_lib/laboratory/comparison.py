@@ -6,7 +6,6 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,9 +164,9 @@ def compare_problem(laboratory: Laboratory, title: str, problem: Problem, checkp
         ],
         **paired(
             {label: _values_at(seeds, checkpoints[-1]) for label, seeds in traces.items()},
-            partial(pareto.bootstrap_interval, rng=generator(0, "final", title)),
+            _interval,
         ),
-        "checkpoints": [_checkpoint(title, traces, checkpoint) for checkpoint in checkpoints],
+        "checkpoints": [_checkpoint(traces, checkpoint) for checkpoint in checkpoints],
         "targets": _targets(laboratory, title, traces),
     }
 
@@ -178,6 +177,11 @@ def _front(points: Values) -> Values:
 
     found: Values = np.unique(points[moocore.is_nondominated(points, keep_weakly=False)], axis=0)
     return found
+
+
+def _interval(values: Sequence[float]) -> pareto.Interval:
+    """Equal values have equal intervals."""
+    return pareto.bootstrap_interval(values, generator(0, "bootstrap"))
 
 
 Traces = Mapping[str, Mapping[int, Sequence[float]]]
@@ -223,10 +227,9 @@ def _foretold(problem: Problem, trial: Trial) -> dict[str, list[dict[str, float]
     return found
 
 
-def _checkpoint(title: str, traces: Traces, evaluations: int) -> dict[str, Any]:
+def _checkpoint(traces: Traces, evaluations: int) -> dict[str, Any]:
     values = {label: list(_values_at(seeds, evaluations).values()) for label, seeds in traces.items()}
-    rng = generator(0, "checkpoint", title, evaluations)
-    means = {label: pareto.bootstrap_interval(found, rng) for label, found in values.items()}
+    means = {label: _interval(found) for label, found in values.items()}
     ranks = pareto.mean_ranks(np.array(list(values.values())).T.tolist())
     first = max(means.values(), key=lambda interval: interval.mean)
     return {

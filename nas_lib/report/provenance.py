@@ -15,6 +15,7 @@ import psutil
 import yaml
 
 from nas_lib.experiment import Experiment
+from nas_lib.laboratory.settings import Laboratory
 
 PACKAGES = (
     "nas-lib",
@@ -25,6 +26,7 @@ PACKAGES = (
     "scipy",
     "networkx",
     "moocore",
+    "pymoo",
     "bayesian-optimization",
     "onnx",
     "onnxruntime",
@@ -66,10 +68,24 @@ def commit(folder: Path = Path()) -> str | None:
     return f"{head}, with uncommitted changes" if changed else head
 
 
-def configuration(experiment: Experiment) -> str:
+def facts(of: Experiment | Laboratory, tracking_uri: str | None) -> dict[str, Any]:
+    """All that a page says of where its results come from."""
+    return {
+        "seeds": of.seeds,
+        "commit": commit(),
+        "machine": machine(),
+        "versions": versions(),
+        "file": relative(of.folder.configuration),
+        "tracking_uri": tracking_uri,
+        "configuration": configuration(of, tracking_uri),
+    }
+
+
+def configuration(of: Experiment | Laboratory, tracking_uri: str | None) -> str:
     """The configuration as YAML, every default spelt out."""
-    content = json.loads(experiment.model_dump_json())
-    content["tracking"]["uri"] = tracking_uri(experiment)
+    content = json.loads(of.model_dump_json())
+    if "tracking" in content:
+        content["tracking"]["uri"] = tracking_uri
     return yaml.safe_dump(_portable(content), sort_keys=False, allow_unicode=True, width=100)
 
 

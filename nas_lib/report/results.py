@@ -247,7 +247,7 @@ def _retrained(search: Search) -> Iterator[Retrained]:
 
 @dataclass(frozen=True)
 class Band:
-    """A series over seeds: its mean, lowest and highest value at each place, arrays (n,)."""
+    """A series over seeds: at each place its mean within a lower and an upper end, arrays (n,)."""
 
     x: np.ndarray
     """What had been spent: evaluations (1 .. n), epochs or seconds."""
@@ -257,7 +257,7 @@ class Band:
 
 
 def band(series: Sequence[Sequence[float]], spent: Sequence[Sequence[float]] | None = None) -> Band | None:
-    """The band over seeds. None without any value.
+    """The band from the lowest to the highest seed. None without any value.
 
     Every series is a step function of what was spent (evaluations, unless `spent` has an ascending series for each), 0
     before its first step; a search that ended early keeps its last value.

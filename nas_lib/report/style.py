@@ -31,9 +31,12 @@ def marker(strategy: int) -> tuple[str, str]:
 
 
 def dash(strategy: int) -> Literal["solid", "dash", "dot"]:
-    """Kind of line of a strategy, by its place in the list, as plotly names it."""
+    """Kind of line of a strategy, by its place in the list, as plotly names it.
+
+    Up to 18 strategies differ in colour or kind of line.
+    """
     kinds: tuple[Literal["solid", "dash", "dot"], ...] = ("solid", "dash", "dot")
-    return kinds[strategy % len(kinds)]
+    return kinds[(strategy + strategy // len(OKABE_ITO)) % len(kinds)]
 
 
 def stage_colour(stage: int) -> str:
