@@ -64,8 +64,8 @@ def test_igd_plus_is_given_where_the_front_is_known(laboratory: Laboratory) -> N
 
 def test_evaluations_to_a_level_and_speed_up(laboratory: Laboratory) -> None:
     targets = {target["name"]: target for target in compared(laboratory)["problems"]["staircase"]["targets"]}
-    assert list(targets) == ["what good reaches", "what random reaches", "90%", "95%", "99%"]
-    random = targets["what random reaches"]
+    assert list(targets) == ["good at the end", "random at the end", "90%", "95%", "99%"]
+    random = targets["random at the end"]
     assert (random["level"], random["against"]) == (pytest.approx(0.7), "random")
     assert random["strategies"]["good"]["median"] == 2
     assert random["strategies"]["random"]["median"] == 3

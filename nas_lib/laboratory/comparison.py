@@ -252,7 +252,7 @@ def _targets(laboratory: Laboratory, title: str, traces: Traces) -> list[dict[st
     labels, budget = laboratory.labels, laboratory.budget.evaluations
     owners = [label_of(strategy) for strategy in laboratory.strategies if strategy.name in OWNERS]
     levels = [
-        (f"what {label} reaches", float(np.mean(list(_values_at(traces[label], budget).values()))), label)
+        (f"{label} at the end", float(np.mean(list(_values_at(traces[label], budget).values()))), label)
         for label in dict.fromkeys([*owners, labels[-1]])
     ]
     levels += [(f"{share:.0%}", share, labels[-1]) for share in SHARES]

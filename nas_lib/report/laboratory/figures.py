@@ -195,6 +195,8 @@ def _proposing(results: Results) -> Figure:
 
 def _ranks(results: Results) -> Figure:
     """Critical-difference diagrams (Demšar 2006), one per checkpoint."""
+    from matplotlib.figure import Figure
+
     overall = results.comparison["overall"]
     if len(results.labels) < 2:
         return sentence("Ranks need two strategies.")
@@ -204,11 +206,11 @@ def _ranks(results: Results) -> Figure:
         pareto.alike(list(checkpoint["ranks"].values()), checkpoint["critical_difference"])
         for checkpoint in checkpoints
     ]
-    heights = [2.1 + 0.22 * len(found) + 0.5 * side for found in groups]
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, 0.36 * sum(heights) + 0.5 * len(heights)), layout="constrained")
-    panels = figure.subplots(len(checkpoints), 1, squeeze=False, height_ratios=heights).flat
+    heights = [0.6 + 0.22 * len(found) + 0.5 * side for found in groups]
+    figure = Figure(figsize=(WIDTH, 0.36 * sum(height + 1.7 for height in heights)), layout="constrained")
+    panels = figure.subplots(
+        len(checkpoints), 1, squeeze=False, height_ratios=[height + 1.7 for height in heights]
+    ).flat
     for axes, checkpoint, joined, height in zip(panels, checkpoints, groups, heights, strict=True):
         _draw_ranks(axes, checkpoint, joined, height, overall["blocks"])
     return figure
@@ -221,7 +223,7 @@ def _draw_ranks(
     ranks, difference = checkpoint["ranks"], checkpoint["critical_difference"]
     labels, count = list(ranks), len(ranks)
     order = sorted(range(count), key=lambda place: ranks[labels[place]])
-    axes.set(xlim=(1 - 0.32 * count, count + 0.32 * count), ylim=(height, -1.5))
+    axes.set(xlim=(1 - 0.32 * count, count + 0.32 * count), ylim=(height, -1.7))
     axes.set_axis_off()
     axes.plot([1, count], [0, 0], color=INK, lw=1)
     for tick in range(1, count + 1):

@@ -195,7 +195,7 @@ def _problem(results: Results, number: int, title: str, figures: Mapping[str, An
 
 
 def _finals(results: Results, title: str) -> list[list[str]]:
-    """Per strategy its final hypervolume, difference to the baseline, test, effect, rank, repeats, and IGD+ where the front is known."""
+    """Per strategy its final hypervolume, difference to the baseline, test, effect, rank, repeats; IGD+ if known."""
     problem, rows = results.problems[title], []
     for label in results.labels:
         searches, difference = results.searches(title, label), problem["differences"].get(label)
@@ -216,7 +216,7 @@ def _finals(results: Results, title: str) -> list[list[str]]:
 
 
 def _checkpoints(results: Results, title: str) -> list[list[str]]:
-    """Per strategy its hypervolume at every checkpoint; a star where it is first or within the interval of the first."""
+    """Per strategy its hypervolume at every checkpoint; a star where it is within the interval of the first."""
     rows = []
     for label in results.labels:
         found = [checkpoint["strategies"][label] for checkpoint in results.problems[title]["checkpoints"]]
@@ -245,11 +245,8 @@ def _proposing(results: Results) -> list[list[str]]:
     for label in results.labels:
         seconds = {title: results.proposing(title, label) for title in results.problems}
         slowest = max(seconds, key=lambda title: seconds[title])
-        totals = [
-            search["proposing_seconds"]["total"]
-            for title in results.problems
-            for search in results.searches(title, label)
-        ]
+        searches = [search for title in results.problems for search in results.searches(title, label)]
+        totals = [search["proposing_seconds"]["total"] for search in searches]
         rows.append(
             [
                 label,
