@@ -64,14 +64,20 @@ def test_igd_plus_is_given_where_the_front_is_known(laboratory: Laboratory) -> N
 
 def test_evaluations_to_a_level_and_speed_up(laboratory: Laboratory) -> None:
     targets = {target["name"]: target for target in compared(laboratory)["problems"]["staircase"]["targets"]}
-    assert list(targets) == ["good at the end", "random at the end", "90%", "95%", "99%"]
+    assert list(targets) == [
+        "good at the end",
+        "random at the end",
+        "90 % of the whole",
+        "95 % of the whole",
+        "99 % of the whole",
+    ]
     random = targets["random at the end"]
     assert (random["level"], random["against"]) == (pytest.approx(0.7), "random")
     assert random["strategies"]["good"]["median"] == 2
     assert random["strategies"]["random"]["median"] == 3
     assert random["strategies"]["good"]["speed_up"]["at_least"] == pytest.approx(1.5)
     assert random["strategies"]["random"]["speed_up"] is None
-    never = targets["95%"]["strategies"]
+    never = targets["95 % of the whole"]["strategies"]
     assert (never["random"]["median"], never["random"]["reached"], never["random"]["count"]) == (None, 0, 2)
     assert (never["good"]["speed_up"]["at_least"], never["good"]["speed_up"]["at_most"]) == (1.0, None)
 

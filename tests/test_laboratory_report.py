@@ -135,7 +135,7 @@ def test_tables_hold_the_numbers_behind_the_figures(laboratory: Laboratory) -> N
     assert searches["evaluations"].to_dict() == {"good": 6, "fair": 5, "random": 6}
     surface = tables["attainment.csv"].query("strategy == 'good' and surface == 'worst'")
     assert surface[["first", "second"]].to_numpy().tolist() == [[0, 3], [1, 2], [2, 1], [3, 0]]
-    targets = tables["targets.csv"].query("target == '95%'").set_index("strategy")
+    targets = tables["targets.csv"].query("target == '95 % of the whole'").set_index("strategy")
     assert targets["reached"].to_dict() == {"good": 3, "fair": 0, "random": 0}
     assert tables["pairs.csv"]["effect"].tolist() == [1, 1, 1]
     assert tables["foretold.csv"]["correlation"].tolist() == pytest.approx([1 / 3] * 3)

@@ -245,24 +245,26 @@ def _targets(laboratory: Laboratory, title: str, traces: Traces) -> list[dict[st
     """Evaluations each strategy needs to certain levels of hypervolume, and how many times fewer than another they are.
 
     Levels are the mean final hypervolumes of random search, NSGA-II and the baseline, where they are among the
-    strategies, and some shares of the denominator. Each entry has `name`, `level`, `against` (the strategy to which the
-    others are compared: the one whose level it is, else the baseline) and `strategies`: see `pareto.Waiting`, and
-    `speed_up` against that strategy (see `pareto.SpeedUp`; null for itself).
+    strategies, and some shares of the denominator. Each entry has `name`, `level`, `owner` (the strategy whose level it
+    is, or null), `against` (the strategy to which others are compared: the owner, else the baseline) and `strategies`:
+    see `pareto.Waiting`, and `speed_up` against that strategy (see `pareto.SpeedUp`; null for itself).
     """
     labels, budget = laboratory.labels, laboratory.budget.evaluations
     owners = [label_of(strategy) for strategy in laboratory.strategies if strategy.name in OWNERS]
-    levels = [
+    levels: list[tuple[str, float, str | None]] = [
         (f"{label} at the end", float(np.mean(list(_values_at(traces[label], budget).values()))), label)
         for label in dict.fromkeys([*owners, labels[-1]])
     ]
-    levels += [(f"{share:.0%}", share, labels[-1]) for share in SHARES]
+    levels += [(f"{100 * share:.0f} % of the whole", share, None) for share in SHARES]
     targets = []
-    for name, level, against in levels:
+    for name, level, owner in levels:
+        against = owner or labels[-1]
         firsts = {label: [pareto.reached(trace, level) for trace in seeds.values()] for label, seeds in traces.items()}
         targets.append(
             {
                 "name": name,
                 "level": level,
+                "owner": owner,
                 "against": against,
                 "strategies": {
                     label: {

@@ -26,7 +26,7 @@ function layoutOf(chart, small) {
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--quiet"), activecolor: colour("--text") },
     hovermode: "closest",
     dragmode: touch.matches ? false : "zoom",
-    legend: { orientation: "h", x: 0, xref: narrow.matches ? "container" : "paper", xanchor: "left", y: 1.02, yanchor: "bottom" },
+    legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" },
     margin: small ? { l: 44, r: 6, t: 8, b: 36 } : { l: 56, r: 8, t: 36, b: 48 },
     uirevision: "same", // what was chosen in the legend stays chosen
   };

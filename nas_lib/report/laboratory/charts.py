@@ -10,7 +10,7 @@ from plotly import graph_objects as go
 
 from nas_lib.report import style
 from nas_lib.report.charts import Meta, add_band, area, layout, polyline, rounded
-from nas_lib.report.laboratory.results import Results, axis, evaluations
+from nas_lib.report.laboratory.results import Results, axis, evaluations, heading
 from nas_lib.report.results import staircase
 
 FEW = 3
@@ -76,10 +76,10 @@ def _targets(results: Results, title: str) -> go.Figure:
     """Evaluations to every level: a row per level and strategy; a triangle at the budget where it was not reached."""
     targets, budget = results.problems[title]["targets"], results.laboratory.budget.evaluations
     figure = go.Figure()
-    step = 0.8 / len(results.labels)
+    step = 0.6 / len(results.labels)
     for index, label in enumerate(results.labels):
         found = [target["strategies"][label] for target in targets]
-        rows = [row + step * (index - (len(results.labels) - 1) / 2) for row in range(len(targets))]
+        rows = [row - 0.15 + step * index for row in range(len(targets))]
         medians = [one["median"] for one in found]
         shown: dict[str, Any] = {
             "y": rows,
@@ -95,16 +95,21 @@ def _targets(results: Results, title: str) -> go.Figure:
         missed = [budget if median is None else None for median in medians]
         marker = {**marker, "symbol": "triangle-right-open"}
         figure.add_trace(go.Scatter(x=missed, marker=marker, showlegend=False, **shown))
-    names = [f"{target['name']}<br>({target['level']:.3f})" for target in targets]
-    vertical = {
-        "title": "",
-        "tickmode": "array",
-        "tickvals": list(range(len(targets))),
-        "ticktext": names,
-        "range": [len(targets) - 0.5, -0.5],
-    }
-    height = 140 + len(targets) * max(36, 13 * len(results.labels))
-    return layout(figure, {"title": "Distinct evaluations", "range": [0, 1.04 * budget]}, vertical, height=height)
+    vertical = {"title": "", "showticklabels": False, "range": [len(targets) - 0.5, -0.6], "dtick": 1, "tick0": -0.5}
+    heads = [
+        {
+            "text": heading(target),
+            "x": 0,
+            "xref": "paper",
+            "xanchor": "left",
+            "y": row - 0.5,
+        }
+        | {"yanchor": "top", "showarrow": False}
+        for row, target in enumerate(targets)
+    ]
+    height = 140 + len(targets) * max(50, 13 * len(results.labels) + 24)
+    horizontal = {"title": "Distinct evaluations", "range": [0, 1.04 * budget]}
+    return layout(figure, horizontal, vertical, height=height, annotations=heads)
 
 
 def _ends(found: Sequence[Mapping[str, Any]], budget: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from nas_lib import pareto
 from nas_lib.laboratory.settings import Laboratory
 from nas_lib.report import style
 from nas_lib.report.figures import FORMATS, WIDTH, draw_band, label_axes, look, save, sentence, with_panels
-from nas_lib.report.laboratory.results import Results, axis, read
+from nas_lib.report.laboratory.results import Results, axis, heading, read
 from nas_lib.report.laboratory.tables import write_tables
 from nas_lib.report.results import staircase
 from nas_lib.report.summary import counted
@@ -143,7 +143,7 @@ def _targets(results: Results, title: str) -> Figure:
                 axes.plot(budget, row, ">", mfc="none", mec=colour, ms=6)
             else:
                 axes.plot(found["median"], row, style.marker(row)[1], color=colour, ms=5)
-        axes.set_title(f"{target['name']} ({target['level']:.3f})", fontsize=8)
+        axes.set_title(heading(target), fontsize=8)
         axes.set_yticks(range(len(results.labels)), results.labels)
         axes.set(xlim=(0, 1.06 * budget), ylim=(len(results.labels) - 0.5, -0.5))
         axes.grid(axis="x", color="#dddddd", lw=0.6)

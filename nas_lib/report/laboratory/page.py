@@ -13,7 +13,7 @@ from nas_lib.layout import write_text
 from nas_lib.report import provenance, style
 from nas_lib.report.laboratory.charts import FEW, charts
 from nas_lib.report.laboratory.figures import ranks_svg
-from nas_lib.report.laboratory.results import Results, axis, evaluations, read, speed_up
+from nas_lib.report.laboratory.results import Results, axis, evaluations, heading, read, speed_up
 from nas_lib.report.page import filled, tested
 from nas_lib.report.summary import SIGNIFICANT, counted, listed, untestable
 
@@ -185,7 +185,7 @@ def _problem(results: Results, number: int, title: str, figures: Mapping[str, An
         ),
         "finals": _finals(results, title),
         "checkpoints": _checkpoints(results, title),
-        "levels": [(f"{one['name']} ({one['level']:.3f})", one["against"]) for one in problem["targets"]],
+        "levels": [(heading(one), one["against"]) for one in problem["targets"]],
         "targets": _targets(results, title),
         "foretold": [
             (f"foretold-{number}-{place}", name) for place, name in enumerate(results.foretold(title), start=1)

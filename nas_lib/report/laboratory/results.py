@@ -102,6 +102,11 @@ def axis(problem: Mapping[str, Any], name: str) -> str:
     return f"{name} ({problem['units'][name]})" if name in problem["units"] else name
 
 
+def heading(target: Mapping[str, Any]) -> str:
+    """Name of a level, with the level itself where the name does not say it."""
+    return f"{target['name']} ({target['level']:.3f})" if target["owner"] else str(target["name"])
+
+
 def evaluations(found: Mapping[str, Any]) -> str:
     """After how many evaluations half of the searches reached a level, as `pareto.waiting` has it.
 
