@@ -7,6 +7,7 @@ To add a predictor: one function here, and one line in `PREDICTORS`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,14 +31,43 @@ class Fitted:
     name: str
     predict: Callable[[Numbers], Values]
     """Option numbers (n, d) -> values (n,)."""
+    uncertain: Callable[[Numbers], tuple[Values, Values]] | None = None
+    """Option numbers (n, d) -> mean and standard deviation (n,), in units of the targets; None where the model has no
+    deviation. A Gaussian process: of what would be measured, noise included. An ensemble: between its members."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How predictors of one name are made and asked."""
+
+    make: Callable[[int, int], Any]
+    """Number of architectures, seed -> what has scikit-learn's `fit` and `predict`."""
+    inputs: Callable[[GeneSpace, Numbers], Any]
+    """What it sees of option numbers (n, d)."""
+    spread: Callable[[Any, Any], tuple[Values, Values]] | None = None
+    """A fitted model and inputs -> mean and standard deviation (n,)."""
 
 
 def fit(name: PredictorName, space: GeneSpace, numbers: Numbers, targets: Values, rng: np.random.Generator) -> Fitted:
     """A predictor of one objective from measured architectures: numbers (n, d), targets (n,), standardised inside."""
-    make, inputs = PREDICTORS[name]
+    family = PREDICTORS[name]
     centre, scale = float(targets.mean()), float(targets.std()) or 1.0
-    model = make(len(numbers), int(rng.integers(2**31))).fit(inputs(space, numbers), (targets - centre) / scale)
-    return Fitted(name, lambda others: np.asarray(model.predict(inputs(space, others)) * scale + centre, dtype=float))
+    model = family.make(len(numbers), int(rng.integers(2**31)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="sklearn")  # an optimum at its bounds is fine
+        model.fit(family.inputs(space, numbers), (targets - centre) / scale)
+
+    def predict(others: Numbers) -> Values:
+        return np.asarray(model.predict(family.inputs(space, others)) * scale + centre, dtype=float)
+
+    if (spread := family.spread) is None:
+        return Fitted(name, predict)
+
+    def uncertain(others: Numbers) -> tuple[Values, Values]:
+        mean, deviation = spread(model, family.inputs(space, others))
+        return mean * scale + centre, deviation * scale
+
+    return Fitted(name, predict, uncertain)
 
 
 def best_name(
@@ -70,6 +100,24 @@ def _one_hot(space: GeneSpace, numbers: Numbers) -> Values:
 
 def _places(space: GeneSpace, numbers: Numbers) -> Values:
     return np.where(space.active(numbers), numbers, -1).astype(float)
+
+
+def _gp_spread(model: Any, inputs: Values) -> tuple[Values, Values]:
+    return model.predict(inputs, return_std=True)  # type: ignore[no-any-return]
+
+
+def _forest_spread(model: Any, inputs: Values) -> tuple[Values, Values]:
+    return between(np.array([tree.predict(inputs) for tree in model.estimators_]))
+
+
+def _bagging_spread(model: Any, inputs: Values) -> tuple[Values, Values]:
+    members = zip(model.estimators_, model.estimators_features_, strict=True)
+    return between(np.array([member.predict(inputs[:, columns]) for member, columns in members]))
+
+
+def between(predicted: Values) -> tuple[Values, Values]:
+    """Mean and standard deviation (n,) between the predictions (members, n) of an ensemble."""
+    return predicted.mean(axis=0), predicted.std(axis=0, ddof=1)
 
 
 def _ridge(_: int, __: int) -> Any:
@@ -125,17 +173,16 @@ def _mlp(_: int, seed: int) -> Any:
     from sklearn.ensemble import BaggingRegressor
     from sklearn.neural_network import MLPRegressor
 
-    member = MLPRegressor((64, 64), solver="lbfgs", alpha=0.1, max_iter=200)
+    member = MLPRegressor(hidden_layer_sizes=(64, 64), solver="lbfgs", alpha=0.1, max_iter=200)
     return BaggingRegressor(member, n_estimators=5, bootstrap=False, random_state=seed, n_jobs=1)
 
 
-PREDICTORS: Mapping[str, tuple[Callable[[int, int], Any], Callable[[GeneSpace, Numbers], Values]]] = {
-    "ridge": (_ridge, _one_hot),
-    "svr": (_svr, _one_hot),
-    "stacked": (_stacked, _one_hot),
-    "boosting": (_boosting, _places),
-    "forest": (_forest, _places),
-    "gp": (_gp, _one_hot),
-    "mlp": (_mlp, _one_hot),
+PREDICTORS: Mapping[str, Family] = {
+    "ridge": Family(_ridge, _one_hot),
+    "svr": Family(_svr, _one_hot),
+    "stacked": Family(_stacked, _one_hot),
+    "boosting": Family(_boosting, _places),
+    "forest": Family(_forest, _places, _forest_spread),
+    "gp": Family(_gp, _one_hot, _gp_spread),
+    "mlp": Family(_mlp, _one_hot, _bagging_spread),
 }
-"""Name -> what makes it from the number of architectures and a seed, and its inputs."""
