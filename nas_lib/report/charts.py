@@ -315,6 +315,7 @@ def add_band(
     scale: float = 1.0,
     legend: bool = True,
     shape: Literal["hv", "linear"] = "hv",
+    opacity: float = 0.18,
 ) -> None:
     """The mean of a strategy within its band, times a scale; `over` is shown where the pointer is."""
 
@@ -325,7 +326,7 @@ def add_band(
 
     edge: dict[str, Any] = {"line": {"width": 0, "shape": shape}, "showlegend": False, "hoverinfo": "skip"}
     figure.add_trace(line(found.low, **edge))
-    figure.add_trace(line(found.high, fill="tonexty", fillcolor=faint(style.colour(index)), **edge))
+    figure.add_trace(line(found.high, fill="tonexty", fillcolor=faint(style.colour(index), opacity), **edge))
     hover = f"{over}<extra></extra>"
     figure.add_trace(line(found.mean, line=_stroke(index) | {"shape": shape}, showlegend=legend, hovertemplate=hover))
 
@@ -334,10 +335,10 @@ def _stroke(index: int) -> dict[str, Any]:
     return {"color": style.colour(index), "shape": "hv", "width": 2, "dash": style.dash(index)}
 
 
-def faint(colour: str) -> str:
+def faint(colour: str, opacity: float = 0.18) -> str:
     """A colour for areas."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"
+    return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def _learning_curves(results: Results) -> go.Figure | None:

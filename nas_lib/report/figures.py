@@ -257,12 +257,12 @@ def _draw_band(
         draw_band(axes, results.labels.index(label), label, found, style.scaled(objective, 1.0) if objective else 1.0)
 
 
-def draw_band(axes: Axes, index: int, label: str, found: Band, scale: float = 1.0) -> None:
+def draw_band(axes: Axes, index: int, label: str, found: Band, scale: float = 1.0, opacity: float = 0.18) -> None:
     """The mean of a strategy within its band, times a scale."""
     colour = style.colour(index)
     line = style.LINES[style.dash(index)]
     axes.step(found.x, scale * found.mean, where="post", color=colour, ls=line, label=label)
-    axes.fill_between(found.x, scale * found.low, scale * found.high, step="post", color=colour, alpha=0.18, lw=0)
+    axes.fill_between(found.x, scale * found.low, scale * found.high, step="post", color=colour, alpha=opacity, lw=0)
 
 
 def _ranks(results: Results) -> Figure:

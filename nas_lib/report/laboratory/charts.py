@@ -36,7 +36,8 @@ def _hypervolume(results: Results, title: str) -> go.Figure:
     figure = go.Figure()
     for index, label in enumerate(results.labels):
         over = f"<b>{label}</b><br>after %{{x}} evaluations: %{{y:.4g}}"
-        add_band(figure, index, label, results.hypervolume(title, label), over, {"strategy": label})
+        found, opacity = results.hypervolume(title, label), style.opacity(len(results.labels))
+        add_band(figure, index, label, found, over, {"strategy": label}, opacity=opacity)
     return layout(figure, {"title": "Distinct evaluations"}, {"title": "Hypervolume (share)"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,8 @@ def _seeds(results: Results) -> str:
 def _hypervolume(results: Results, title: str) -> Figure:
     figure, (axes,) = with_panels(1)
     for index, label in enumerate(results.labels):
-        draw_band(axes, index, label, results.hypervolume(title, label))
+        found = results.hypervolume(title, label)
+        draw_band(axes, index, label, found, opacity=style.opacity(len(results.labels)))
     interval = ", 95 % bootstrap interval" if len(results.laboratory.seeds) > 1 else ""
     label_axes(axes, "Distinct evaluations", _share(results, title), f"{title}: mean of {_seeds(results)}{interval}")
     return figure
@@ -143,7 +145,7 @@ def _targets(results: Results, title: str) -> Figure:
                 axes.plot(budget, row, ">", mfc="none", mec=colour, ms=6)
             else:
                 axes.plot(found["median"], row, style.marker(row)[1], color=colour, ms=5)
-        axes.set_title(heading(target), fontsize=8)
+        axes.set_title(textwrap.fill(heading(target), 26), fontsize=7.5)
         axes.set_yticks(range(len(results.labels)), results.labels)
         axes.set(xlim=(0, 1.06 * budget), ylim=(len(results.labels) - 0.5, -0.5))
         axes.grid(axis="x", color="#dddddd", lw=0.6)
