@@ -11,6 +11,7 @@ from pydantic import Field
 
 from nas_lib.strategies import hyperband
 from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO
+from nas_lib.strategies.coverage import Coverage
 from nas_lib.strategies.evolution import AgeingEvolution, Evolution, LocalSearch
 from nas_lib.strategies.hyperband import BOHB, Hyperband
 from nas_lib.strategies.linas import LINAS
@@ -28,7 +29,8 @@ StrategySettings = Annotated[
     | Evolution
     | AgeingEvolution
     | LocalSearch
-    | LINAS,
+    | LINAS
+    | Coverage,
     Field(discriminator="name"),
 ]
 
