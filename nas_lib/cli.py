@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +18,7 @@ from nas_lib.experiment import load, refuse_other_settings, schema
 from nas_lib.settings import UserError
 
 if TYPE_CHECKING:
+    from nas_lib.laboratory.settings import Laboratory
     from nas_lib.search import Search
 
 app = typer.Typer(
@@ -57,10 +60,14 @@ def _search(file: Path, strategy: str, seed: int, threads: int | None = None) ->
             f"--threads: found {threads}, allowed is resources.threads, which is {experiment.resources.threads}: "
             "results depend on the number of threads (does snakemake have fewer --cores?)"
         )
-    # Libraries read these when they are first imported, which is after this line.
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = str(experiment.resources.threads)
+    _limit_threads(experiment.resources.threads)
     return Search(experiment, strategy, seed)
+
+
+def _limit_threads(count: int) -> None:
+    """CPU threads of this process. Most libraries read these when they are first imported, which is later."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(count)
 
 
 @app.command()
@@ -266,3 +273,106 @@ def progress(file: File) -> None:
     experiment = load(file)
     searches = snapshot(experiment)
     typer.echo("\n".join([*(line(search) for search in searches), total_line(experiment, searches)]))
+
+
+# --- the laboratory --------------------------------------------------------------------------------
+
+laboratory_app = typer.Typer(
+    help="The search laboratory: strategies on problems whose every architecture is known.", no_args_is_help=True
+)
+app.add_typer(laboratory_app, name="laboratory")
+
+LaboratoryFile = Annotated[
+    Path, typer.Argument(help="The laboratory: its YAML file, or the laboratory.json of its results.")
+]
+
+
+def _laboratory(file: Path) -> Laboratory:
+    from nas_lib.laboratory.settings import load
+
+    return load(file)
+
+
+@contextmanager
+def _needing_results() -> Iterator[None]:
+    """A result that is not there yet is one clear line."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{error.filename or error}: is missing; run the searches first") from None
+
+
+@laboratory_app.command("validate")
+def validate_laboratory(file: LaboratoryFile) -> None:
+    """Check a configuration and read its tables; all mistakes at once."""
+    laboratory = _laboratory(file)
+    problems = laboratory.checked_problems()
+    typer.echo(
+        f"{file}: {len(problems)} problems x {len(laboratory.labels)} strategies x {len(laboratory.seeds)} seeds x "
+        f"{laboratory.budget.evaluations} evaluations"
+    )
+    for title, problem in problems.items():
+        members = f"{len(problem.front)} of them on the front" if problem.front is not None else "front unknown"
+        size = f"{problem.space.size:,}" if problem.space.size < 10**9 else f"{problem.space.size:.1e}"
+        typer.echo(
+            f"{title}: {len(problem.space.genes)} genes, {size} architectures, {members}; "
+            f"minimised: {', '.join(problem.objectives)}"
+        )
+
+
+@laboratory_app.command("schema")
+def print_laboratory_schema() -> None:
+    """Print the JSON schema of a laboratory's configuration, for editors."""
+    from nas_lib.laboratory.settings import schema
+
+    typer.echo(json.dumps(schema(), indent=2))
+
+
+@laboratory_app.command("search")
+def search_laboratory(
+    file: LaboratoryFile,
+    problem: Annotated[str, typer.Option(help="Name (title) of the problem.")],
+    strategy: Strategy,
+    seed: Seed,
+) -> None:
+    """Run one search."""
+    laboratory = _laboratory(file)
+    asked = (("problem", problem, laboratory.titles), ("strategy", strategy, laboratory.labels))
+    mistakes = [
+        f"--{option}: found {found!r}, allowed is one of {list(allowed)}"
+        for option, found, allowed in (*asked, ("seed", seed, laboratory.seeds))
+        if found not in allowed
+    ]
+    if mistakes:
+        raise ConfigurationError("\n".join(mistakes))
+    _limit_threads(1)
+    from nas_lib.laboratory.search import run_search
+
+    run_search(laboratory, problem, strategy, seed)
+
+
+@laboratory_app.command("compare")
+def compare_laboratory(file: LaboratoryFile) -> None:
+    """Compare the searches of a laboratory."""
+    from nas_lib.laboratory.comparison import write_comparison
+
+    with _needing_results():
+        write_comparison(_laboratory(file))
+
+
+@laboratory_app.command("figures")
+def draw_laboratory(file: LaboratoryFile) -> None:
+    """Draw the figures of a laboratory as SVG and PDF, and write its tables."""
+    from nas_lib.report.laboratory import write_figures
+
+    with _needing_results():
+        write_figures(_laboratory(file))
+
+
+@laboratory_app.command("report")
+def report_laboratory(file: LaboratoryFile) -> None:
+    """Write the report of a laboratory."""
+    from nas_lib.report.laboratory import write_report
+
+    with _needing_results():
+        write_report(_laboratory(file))

@@ -6,10 +6,10 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from nas_lib.settings import Settings, UserError
@@ -29,6 +29,12 @@ PATTERNS = {
     SLUG: "1 to 64 small letters, digits, '_' and '-', beginning with a letter or digit",
     FOLDER_NAME: "a path of at least one character, without braces, brackets, '*' and '?'",
 }
+ARTIFACTS = "mlartifacts"
+"""The folder of `results` that is nobody's results but MLflow's."""
+RESERVED = frozenset({"benchmarks", "figures", "logs", "tables"})
+"""Folders of an experiment or a laboratory that are no searches."""
+KINDS = {"experiment": "python -m nas_lib", "laboratory": "python -m nas_lib laboratory"}
+"""What a configuration may be of, by the key it has, and the commands that take it."""
 ALLOWED = {
     "int_": "a whole number",
     "float_": "a number",
@@ -42,6 +48,47 @@ ALLOWED = {
     "invalid_key": "a key that is text",
 }
 """Plain words for the kinds of mistakes that pydantic describes for programmers, by how the kind begins."""
+
+
+def _not_artifacts(name: str) -> str:
+    if name == ARTIFACTS:
+        raise ValueError(f"found {name!r}, allowed is any name but that of MLflow's folder beside the results")
+    return name
+
+
+def _home_expanded(folder: str) -> str:
+    try:
+        return str(Path(folder).expanduser())
+    except RuntimeError as error:
+        raise ValueError(f"found {folder!r}, allowed is ~ of a user with a home folder") from error
+
+
+Name = Annotated[str, Field(pattern=SLUG), AfterValidator(_not_artifacts)]
+"""Of an experiment or a laboratory: its folder below the results."""
+ResultsFolder = Annotated[str, Field(pattern=FOLDER_NAME), AfterValidator(_home_expanded)]
+
+
+def folder_mistake(name: str) -> str | None:
+    """Why a name cannot be that of a folder of searches, None where it can."""
+    if name in RESERVED:
+        return f"{name!r} is the name of another folder, allowed is any but {sorted(RESERVED)}"
+    return None if re.fullmatch(SLUG, name) else f"{name!r} is a folder name, allowed is {PATTERNS[SLUG]}"
+
+
+def refuse_other_kind(content: object, kind: str, source: str) -> None:
+    """Refuse the configuration of something else than `kind`, one of `KINDS`.
+
+    Raises:
+        ConfigurationError: in one line, instead of one for every key that the other has.
+    """
+    others = [key for key in KINDS if key != kind and isinstance(content, Mapping) and key in content]
+    for other in others:
+        if kind in cast(Mapping[str, Any], content):
+            raise ConfigurationError(f"{source}: found both {kind} and {other}, allowed is one of these keys")
+        raise ConfigurationError(
+            f"{source}: {other}: this configures one {other}, allowed is one {kind}; for this file there is "
+            f"`{KINDS[other]}`"
+        )
 
 
 def read(path: Path) -> object:
@@ -59,6 +106,18 @@ def read(path: Path) -> object:
         line = f" line {where.line + 1}, column {where.column + 1}:" if where else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
         raise ConfigurationError(f"{path}:{line} not valid YAML: {problem}") from error
+
+
+def read_merged(paths: Sequence[Path], overrides: Mapping[str, Any]) -> tuple[object, str]:
+    """The content of several files, later ones over earlier ones key by key and overrides over all, and its source.
+
+    Raises:
+        ConfigurationError: a file cannot be read, in one line.
+    """
+    contents = [read(path) for path in paths]
+    if len(contents) == 1 and not overrides:
+        return contents[0], str(paths[0])
+    return merge([*contents, overrides]), " + ".join([*map(str, paths), *(["--config"] if overrides else [])])
 
 
 def merge(contents: Sequence[object]) -> dict[str, Any]:

@@ -1,22 +1,21 @@
 """The configuration of an experiment: one YAML file, validated as a whole before anything runs."""
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self, cast
 
 from pydantic import Field, StrictInt, field_validator, model_validator
 
 from nas_lib.configuration import (
-    FOLDER_NAME,
-    PATTERNS,
-    SLUG,
     ConfigurationError,
+    Name,
+    ResultsFolder,
     checked,
-    merge,
+    folder_mistake,
     named,
     read,
+    refuse_other_kind,
     valid_sections,
 )
 from nas_lib.evaluation.objectives import Constraint, Objective
@@ -129,21 +128,19 @@ class Tracking(Settings):
     uri: str | None = None
     """Any MLflow tracking URI: a SQLite file, or the address of a server. Default: `mlflow.db` in `results`."""
 
-
-RESERVED = frozenset({"benchmarks", "figures", "logs", "tables"})
-"""Folders of an experiment that are no searches."""
-ARTIFACTS = "mlartifacts"
-"""The folder of `results` that is no experiment but MLflow's."""
+    def uri_for(self, results: str) -> str:
+        """Where MLflow keeps the runs of what lies in the folder `results`."""
+        return self.uri or f"sqlite:///{results}/mlflow.db"
 
 
 class Experiment(Settings):
     """Everything about one experiment."""
 
-    experiment: str = Field(pattern=SLUG)
+    experiment: Name
     """Name of the experiment: its folder under `results` and its name in MLflow."""
     description: str = ""
     """A sentence for the report."""
-    results: str = Field(default="results", pattern=FOLDER_NAME)
+    results: ResultsFolder = "results"
     """Folder of all results."""
     task: TaskSettings
     """The data set."""
@@ -173,21 +170,6 @@ class Experiment(Settings):
     tracking: Tracking = Tracking()
     """The MLflow store that shows every run."""
 
-    @field_validator("experiment")
-    @classmethod
-    def _not_artifacts(cls, name: str) -> str:
-        if name == ARTIFACTS:
-            raise ValueError(f"found {name!r}, allowed is any name but that of MLflow's folder beside the experiments")
-        return name
-
-    @field_validator("results")
-    @classmethod
-    def _home_expanded(cls, results: str) -> str:
-        try:
-            return str(Path(results).expanduser())
-        except RuntimeError as error:
-            raise ValueError(f"found {results!r}, allowed is ~ of a user with a home folder") from error
-
     @field_validator("strategies", "objectives", mode="before")
     @classmethod
     def _names_are_enough(cls, value: object) -> object:
@@ -198,12 +180,8 @@ class Experiment(Settings):
     def _labels_differ(cls, strategies: tuple[StrategySettings, ...]) -> tuple[StrategySettings, ...]:
         labels = [label_of(strategy) for strategy in strategies]
         for label in labels:
-            if label in RESERVED:
-                raise ValueError(
-                    f"label {label!r} is the name of another folder, allowed is any but {sorted(RESERVED)}"
-                )
-            if not re.fullmatch(SLUG, label):
-                raise ValueError(f"label {label!r} is a folder name, allowed is {PATTERNS[SLUG]}")
+            if mistake := folder_mistake(label):
+                raise ValueError(f"label {mistake}")
         if len(set(labels)) < len(labels):
             raise ValueError(f"{labels} repeats a name: give each entry its own `label`")
         return strategies
@@ -239,7 +217,7 @@ class Experiment(Settings):
     @property
     def tracking_uri(self) -> str:
         """Where MLflow keeps the runs."""
-        return self.tracking.uri or f"sqlite:///{self.results}/mlflow.db"
+        return self.tracking.uri_for(self.results)
 
     @property
     def labels(self) -> list[str]:
@@ -298,24 +276,13 @@ def load(path: Path) -> Experiment:
     return parse(read(path), str(path))
 
 
-def load_merged(paths: Sequence[Path], overrides: Mapping[str, Any]) -> Experiment:
-    """The experiment of several files, later ones over earlier ones key by key, and overrides over all.
-
-    Raises:
-        ConfigurationError: all mistakes, one line each.
-    """
-    contents = [read(path) for path in paths]
-    if len(contents) == 1 and not overrides:
-        return parse(contents[0], str(paths[0]))
-    return parse(merge([*contents, overrides]), " + ".join([*map(str, paths), *(["--config"] if overrides else [])]))
-
-
 def parse(content: object, source: str) -> Experiment:
     """The experiment that plain data describes; `source` names where the data comes from.
 
     Raises:
         ConfigurationError: all mistakes, one line each: source, path of the key, what was found, what is allowed.
     """
+    refuse_other_kind(content, "experiment", source)
     experiment, mistakes = checked(Experiment, content, source)
     mistakes += _impossible_combinations(valid_sections(Experiment, cast(Mapping[str, Any], content)))
     if mistakes or experiment is None:

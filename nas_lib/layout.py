@@ -182,6 +182,11 @@ class LaboratoryFolder:
         return self.path / "tables"
 
     @property
+    def benchmarks(self) -> Path:
+        """Folder of what Snakemake measured of its jobs."""
+        return self.path / "benchmarks"
+
+    @property
     def tracking(self) -> Path:
         """What was last brought in line in MLflow."""
         return self.path / "tracking.json"

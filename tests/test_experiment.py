@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from nas_lib.configuration import ConfigurationError
-from nas_lib.experiment import Experiment, load, load_merged, parse, schema, settings_of
+from nas_lib.configuration import ConfigurationError, read_merged
+from nas_lib.experiment import Experiment, load, parse, schema, settings_of
 from nas_lib.spaces.generator import GeneratorSpace
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.tasks.data import Shape
@@ -423,7 +423,7 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_overrides_replace_single_keys(tmp_path: Path) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(MINIMAL))
-    experiment = load_merged([path], {"budget": {"rounds": 7}, "seeds": [4]})
+    experiment = parse(*read_merged([path], {"budget": {"rounds": 7}, "seeds": [4]}))
     assert (experiment.budget.rounds, experiment.budget.proposals, experiment.seeds) == (7, 4, (4,))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from nas_lib.laboratory.settings import Laboratory, LaboratoryBudget
+from nas_lib.laboratory.settings import Laboratory, LaboratoryBudget, unfit
 from nas_lib.layout import write_json
 from nas_lib.problems import Problem, ProblemError
 from nas_lib.randomness import generator
@@ -35,11 +35,8 @@ def run_search(laboratory: Laboratory, title: str, label: str, seed: int) -> Non
         ProblemError: the table cannot be used, or has another number of objectives than the strategy can handle.
     """
     problem, strategy = laboratory.problem(title), laboratory.strategy(label)
-    fewest, most = strategy.objectives
-    count = len(problem.objectives)
-    if count < fewest or (most is not None and count > most):
-        allowed = f"exactly {fewest}" if fewest == most else f"{fewest} or more"
-        raise ProblemError(f"{title}: has {count} objectives, {label} allows {allowed}")
+    if mistake := unfit(title, problem, label, strategy):
+        raise ProblemError(mistake)
     history, seconds = search(problem, strategy, seed, laboratory.budget)
     folder = laboratory.folder.search(title, label, seed)
     folder.path.mkdir(parents=True, exist_ok=True)

@@ -42,13 +42,17 @@ class NASBenchMacro(Settings):
         """Name in tables and folders."""
         return self.name
 
-    def problem(self) -> Problem:
-        """The problem. Raises ProblemError."""
-        path = _there(
+    def file(self) -> Path:
+        """The table. Raises ProblemError: it is missing."""
+        return _there(
             self.folder,
             "nas-bench-macro/nas-bench-macro_cifar10.json.gz",
             "the repository xiusu/NAS-Bench-Macro (data/nas-bench-macro_cifar10.json, compressed)",
         )
+
+    def problem(self) -> Problem:
+        """The problem. Raises ProblemError."""
+        path = self.file()
         try:
             table = json.loads(gzip.decompress(path.read_bytes()))
             rows = np.array([[int(digit) for digit in key] for key in table], dtype=np.int64)
@@ -77,9 +81,13 @@ class NASBench201(Settings):
         """Name in tables and folders."""
         return self.name if self.cost == "latency" else f"{self.name}-{self.cost}"
 
+    def file(self) -> Path:
+        """The table. Raises ProblemError: it is missing."""
+        return _there(self.folder, "nas-bench-201/cifar10.csv.gz", "the sources named in docs/laboratory.md")
+
     def problem(self) -> Problem:
         """The problem. Raises ProblemError."""
-        path = _there(self.folder, "nas-bench-201/cifar10.csv.gz", "the sources named in docs/laboratory.md")
+        path = self.file()
         frame = read_frame(path)
         try:
             edges = frame["arch_str"].str.findall(r"([a-z0-9_]+)~").tolist()
@@ -117,12 +125,16 @@ class OFAMobileNetV3(Settings):
         """Name in tables and folders."""
         return self.name
 
+    def file(self) -> Path:
+        """The table. Raises ProblemError: it is missing."""
+        return _there(self.folder, "ofa-mbv3-dynas/ofa-mbv3-dynas.csv.gz", "the sources named in docs/laboratory.md")
+
     def problem(self) -> Problem:
         """The problem. Raises ProblemError."""
         from sklearn.linear_model import Ridge
         from sklearn.svm import SVR
 
-        path = _there(self.folder, "ofa-mbv3-dynas/ofa-mbv3-dynas.csv.gz", "the sources named in docs/laboratory.md")
+        path = self.file()
         frame = read_frame(path)
         space = GeneSpace(self.name, tuple(_ofa_genes()))
         try:

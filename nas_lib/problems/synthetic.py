@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -10,9 +11,7 @@ from pydantic import Field, StrictInt
 from nas_lib.problems.problem import Problem, Values
 from nas_lib.randomness import generator
 from nas_lib.settings import Settings
-from nas_lib.spaces.genes import Gene, GeneSpace, Numbers
-
-FRONT_POINTS = 1000
+from nas_lib.spaces.genes import MOST_LISTED, Condition, Gene, GeneSpace, Numbers
 
 
 class Grid(Settings):
@@ -31,7 +30,11 @@ class Grid(Settings):
     @property
     def title(self) -> str:
         """Name in tables and folders."""
-        return f"{self.function}-{self.genes}x{self.options}"
+        objectives = f"-{self.objectives}" if self.function == "dtlz2" else ""
+        return f"{self.function}-{self.genes}x{self.options}{objectives}"
+
+    def file(self) -> None:
+        """It needs none."""
 
     def problem(self) -> Problem:
         """The problem."""
@@ -45,10 +48,25 @@ class Grid(Settings):
         return Problem(
             name=self.title,
             space=space,
+            front=self._front(evaluate),
             objectives=tuple(f"f{place}" for place in range(1, count + 1)),
             evaluate=evaluate,
             reference=np.full(count, 2.5) if self.function == "dtlz2" else np.array([1.1, 6.0]),
         )
+
+    def _front(self, evaluate: Callable[[Numbers], Values]) -> Values | None:
+        """The front, of the rows whose variables that only add to all objectives are at their best value.
+
+        None: there are too many.
+        """
+        import moocore
+
+        angles, rest = (self.objectives - 1, (self.options - 1) // 2) if self.function == "dtlz2" else (1, 0)
+        if self.options**angles > MOST_LISTED:
+            return None
+        rows = np.indices((self.options,) * angles).reshape(angles, -1).T
+        values = evaluate(np.pad(rows, ((0, 0), (0, self.genes - angles)), constant_values=rest))
+        return np.asarray(values[moocore.is_nondominated(values, keep_weakly=False)])
 
 
 def _zdt(x: Values, shape: str) -> Values:
@@ -78,11 +96,12 @@ _FUNCTIONS = {
 
 
 class Cell(Settings):
-    """A made-up cell space in which operations help or harm each other, and a hub decides which edges count.
+    """A made-up cell space in which operations help or harm each other, and some decide whether others count.
 
-    Gene i is the operation on edge i; a random table says what every pair of neighbouring operations is worth together
-    (Kauffman's NK landscape with k = 1), and genes of the second half count only while their switch is on. The cost is
-    additive. Nothing here is anybody's benchmark: it stands for spaces whose genes interact.
+    Gene i is the operation on edge i. A random table says what it is worth together with those of `neighbours` other
+    edges (Kauffman's NK landscape). An edge of the second half counts only while its partner in the first half has
+    another operation than the first. The cost is additive. Nothing here is anybody's benchmark: it stands for spaces
+    whose genes interact.
     """
 
     name: Literal["cell"] = "cell"
@@ -98,7 +117,11 @@ class Cell(Settings):
     @property
     def title(self) -> str:
         """Name in tables and folders."""
-        return f"cell-{self.genes}x{self.options}"
+        neighbours = f"-k{self.neighbours}" if self.neighbours != 1 else ""
+        return f"cell-{self.genes}x{self.options}{neighbours}" + (f"-{self.seed}" if self.seed else "")
+
+    def file(self) -> None:
+        """It needs none."""
 
     def problem(self) -> Problem:
         """The problem."""
@@ -109,25 +132,34 @@ class Cell(Settings):
             rng.choice([o for o in range(self.genes) if o != place], self.neighbours, replace=False)
             for place in range(self.genes)
         ]
+        operations = tuple(f"op{option}" for option in range(self.options))
+        half = -(-self.genes // 2)
         edges = tuple(
-            Gene(name=f"edge{place}", options=tuple(f"op{option}" for option in range(self.options)))
+            Gene(
+                name=f"edge{place}",
+                options=operations,
+                active=Condition(gene=f"edge{place - half}", options=operations[1:]) if place >= half else None,
+            )
             for place in range(self.genes)
         )
+        space = GeneSpace("cell", edges)
 
         def cost(numbers: Numbers) -> Values:
-            return np.asarray(price[np.arange(self.genes), numbers].sum(axis=1))
+            return np.asarray((price[np.arange(self.genes), numbers] * space.active(numbers)).sum(axis=1))
 
         def evaluate(numbers: Numbers) -> Values:
+            plain, active = space.plain(numbers), space.active(numbers)
             total = np.zeros(len(numbers))
             for place in range(self.genes):
-                total += worth[place][(numbers[:, place], *(numbers[:, other] for other in others[place]))]
+                found = worth[place][(plain[:, place], *(plain[:, other] for other in others[place]))]
+                total += found * active[:, place]
             return np.stack([1 - total / self.genes, cost(numbers)], axis=1)
 
         return Problem(
             name=self.title,
-            space=GeneSpace("cell", edges),
+            space=space,
             objectives=("error", "cost"),
             evaluate=evaluate,
-            reference=np.array([0.6, float(price.max(axis=1).sum()) * 1.001]),
+            reference=np.array([0.7, float(price.max(axis=1).sum()) * 1.001]),
             exact={"cost": cost},
         )

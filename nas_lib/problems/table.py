@@ -77,13 +77,19 @@ class Table(Settings):
     def _objective_names_are_enough(cls, value: object) -> object:
         return _filled(value, "column")
 
+    def file(self) -> Path:
+        """The table. Raises ProblemError: it is missing."""
+        if not self.path.exists():
+            raise ProblemError(f"{self.path}: is missing")
+        return self.path
+
     def problem(self) -> Problem:
         """The problem.
 
         Raises:
             ProblemError: the file cannot be read, or lacks a column, or holds what it must not.
         """
-        frame = read_frame(self.path)
+        frame = read_frame(self.file())
         columns = [(name, entry) for entry in self.genes for name in _matching(frame, entry.columns, self.path)]
         wanted = [_matching(frame, objective.column, self.path)[0] for objective in self.objectives]
         values = np.array([_numbers_of(frame, name, self.path) for name in wanted], dtype=float).T
@@ -160,8 +166,6 @@ def read_frame(path: Path) -> pd.DataFrame:
 
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except FileNotFoundError:
-        raise ProblemError(f"{path}: is missing") from None
     except Exception as error:  # every reader has errors of its own
         raise ProblemError(f"{path}: cannot be read as a table ({str(error).splitlines()[0]})") from None
     if frame.empty:
