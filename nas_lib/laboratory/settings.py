@@ -14,7 +14,7 @@ from nas_lib.experiment import label_of
 from nas_lib.layout import LaboratoryFolder
 from nas_lib.problems import Problem, ProblemSettings
 from nas_lib.settings import Settings
-from nas_lib.strategies import StrategySettings
+from nas_lib.strategies import StrategySettings, impossible
 from nas_lib.strategies.request import Plan, Strategy
 
 
@@ -115,6 +115,8 @@ def _impossible(sections: Mapping[str, Any]) -> Iterable[str]:
             hint = {"strategies": "; give one a `label`", "problems": "; give one a `title`"}.get(key, "")
             yield f"{key}: {twice} occurs twice, allowed are different names{hint}"
     for index, strategy in enumerate(sections.get("strategies", ())):
+        if "budget" in sections and (reason := impossible(strategy, sections["budget"].plan)):
+            yield f"strategies.{index} ({strategy.name}): {reason}"
         offered = {"sample", "encode", "genes"}
         if missing := sorted(strategy.needs - offered):
             yield (
