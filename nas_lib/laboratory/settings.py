@@ -23,7 +23,7 @@ from nas_lib.layout import LaboratoryFolder
 from nas_lib.problems import Problem, ProblemError, ProblemSettings
 from nas_lib.problems.table import Table
 from nas_lib.settings import Settings
-from nas_lib.strategies import StrategySettings
+from nas_lib.strategies import StrategySettings, impossible
 from nas_lib.strategies.request import Plan, Strategy
 
 
@@ -192,6 +192,8 @@ def _impossible(sections: Mapping[str, Any]) -> Iterable[str]:
             if mistake := folder_mistake(folder):
                 yield f"{key}.{index}: {mistake}"
     for index, strategy in enumerate(sections.get("strategies", ())):
+        if "budget" in sections and (reason := impossible(strategy, sections["budget"].plan)):
+            yield f"strategies.{index} ({strategy.name}): {reason}"
         offered = {"sample", "encode", "genes"}
         if missing := sorted(strategy.needs - offered):
             yield (

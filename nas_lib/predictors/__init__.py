@@ -102,8 +102,14 @@ def _places(space: GeneSpace, numbers: Numbers) -> Values:
     return np.where(space.active(numbers), numbers, -1).astype(float)
 
 
-def _gp_spread(model: Any, inputs: Values) -> tuple[Values, Values]:
-    return model.predict(inputs, return_std=True)  # type: ignore[no-any-return]
+def _columns(space: GeneSpace, numbers: Numbers) -> Any:
+    from nas_lib.predictors.gene_process import columns_of
+
+    return columns_of(space, numbers)
+
+
+def _gp_spread(model: Any, inputs: Any) -> tuple[Values, Values]:
+    return model.uncertain(inputs)  # type: ignore[no-any-return]
 
 
 def _forest_spread(model: Any, inputs: Values) -> tuple[Values, Values]:
@@ -160,13 +166,10 @@ def _forest(_: int, seed: int) -> Any:
     return ExtraTreesRegressor(n_estimators=200, random_state=seed, n_jobs=1)
 
 
-def _gp(_: int, seed: int) -> Any:
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import RBF, WhiteKernel
+def _gp(_: int, __: int) -> Any:
+    from nas_lib.predictors.gene_process import GeneProcess
 
-    # On one-hot columns the squared distance counts the genes that differ: a kernel on Hamming distances.
-    kernel = RBF(3.0, (0.3, 30.0)) + WhiteKernel(1e-2, (1e-6, 1.0))
-    return GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
+    return GeneProcess()
 
 
 def _mlp(_: int, seed: int) -> Any:
@@ -183,6 +186,6 @@ PREDICTORS: Mapping[str, Family] = {
     "stacked": Family(_stacked, _one_hot),
     "boosting": Family(_boosting, _places),
     "forest": Family(_forest, _places, _forest_spread),
-    "gp": Family(_gp, _one_hot, _gp_spread),
+    "gp": Family(_gp, _columns, _gp_spread),
     "mlp": Family(_mlp, _one_hot, _bagging_spread),
 }

@@ -50,7 +50,8 @@ def columns_of(space: GeneSpace, numbers: Numbers) -> Columns:
     square of how far apart the places are, as a share of all.
     """
     active = space.active(numbers)
-    columns, genes = [], []
+    columns: list[Values] = []
+    genes: list[int] = []
     for place, gene in enumerate(space.genes):
         count = len(gene.options)
         if count < 2:
@@ -126,6 +127,13 @@ class GeneProcess:
     def predict(self, inputs: Columns) -> Values:
         """Expected targets (n,): the inverse warp of the warped mean."""
         return self.warp.back(self.latent(inputs)[0])
+
+    def uncertain(self, inputs: Columns) -> tuple[Values, Values]:
+        """Expected targets (n,) and half the distance between those one standard deviation up and down, with noise."""
+        mean, deviation = self.latent(inputs)
+        deviation = np.sqrt(deviation**2 + self._posterior.weights.noise * self._scale**2)
+        span = self.warp.back(mean + deviation) - self.warp.back(mean - deviation)
+        return self.warp.back(mean), span / 2
 
     def latent(self, inputs: Columns) -> tuple[Values, Values]:
         """Mean and standard deviation (n,) of warped targets, noise left out."""

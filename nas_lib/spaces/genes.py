@@ -98,20 +98,20 @@ class GeneSpace:
     def active(self, numbers: Numbers) -> NDArray[np.bool_]:
         """Which genes have an effect, shape (n, d). A gene whose condition names an inactive gene has none."""
         found = np.ones(numbers.shape, dtype=bool)
-        for place, allowed in self._conditions:
-            source, options = allowed
-            found[:, place] = found[:, source] & np.isin(numbers[:, source], options)
+        for place, source, allowed in self._conditions:
+            found[:, place] = found[:, source] & allowed[numbers[:, source]]
         return found
 
     @cached_property
-    def _conditions(self) -> list[tuple[int, tuple[int, list[int]]]]:
+    def _conditions(self) -> list[tuple[int, int, NDArray[np.bool_]]]:
+        """Per conditional gene its place, that of the gene it depends on, and with which options it has an effect."""
         names = [gene.name for gene in self.genes]
         found = []
         for place, gene in enumerate(self.genes):
             if gene.active is not None:
                 source = names.index(gene.active.gene)
-                options = self.genes[source].options
-                found.append((place, (source, [options.index(option) for option in gene.active.options])))
+                allowed = [option in gene.active.options for option in self.genes[source].options]
+                found.append((place, source, np.array(allowed)))
         return found
 
     def plain(self, numbers: Numbers) -> Numbers:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, StrictInt
 
 from nas_lib.predictors import Values
@@ -22,7 +23,7 @@ from nas_lib.settings import Settings
 from nas_lib.spaces.genes import Numbers
 from nas_lib.strategies.bayesian import initial_design
 from nas_lib.strategies.evolution import known, space_of, suggested, taken
-from nas_lib.strategies.linas import best_rows, evolved
+from nas_lib.strategies.linas import best_rows, evolved, foretold
 from nas_lib.strategies.request import Request, Suggestion
 
 GOALS = 1000
@@ -64,19 +65,12 @@ class Coverage(Settings):
         if suggestions or not len(numbers):
             return suggestions
         model = _learnt(request)
-        rows = _new(request, _shortlist(request, model))
+        rows = _shortlist(request, model)
         mean, deviation = model.latent(rows)
         goals = _goals(request, model, mean, self.caution * deviation)
         chosen = rows[_covering(goals, mean, self.caution * deviation, wanted)]
-        predicted = model.expected(chosen)
-        made = [
-            Suggestion(
-                space_of(request).genotype(row),
-                "coverage",
-                predicted=dict(zip(request.objectives, values, strict=True)),
-            )
-            for row, values in zip(chosen, predicted.tolist(), strict=True)
-        ]
+        made = [Suggestion(space_of(request).genotype(row), "coverage") for row in chosen]
+        made = foretold(request, made, chosen, model.expected(chosen))
         return made or suggested(request, lambda *_: numbers[:0], 0, "random")[:wanted]
 
 
@@ -129,20 +123,14 @@ def _learnt(request: Request) -> _Model:
 
 
 def _shortlist(request: Request, model: _Model) -> Numbers:
-    """Architectures with good predictions: of the whole space, or of those that an evolution on predictions meets."""
+    """Unknown architectures with good predictions: of all, or of those that an evolution on predictions meets."""
     space = space_of(request)
     rows = space.listed
     if rows is None:
         rows, _ = evolved(request, lambda others: model.latent(others)[0], POPULATION, GENERATIONS)
-    rows = _new(request, rows)
-    if len(rows) <= SHORTLIST:
-        return rows
-    return rows[best_rows(model.latent(rows)[0], SHORTLIST)]
-
-
-def _new(request: Request, rows: Numbers) -> Numbers:
-    seen, space = taken(request), space_of(request)
-    return rows[np.array([key not in seen for key in space.keys(rows)], dtype=bool)]
+    seen = taken(request)
+    rows = rows[np.array([key not in seen for key in space.keys(rows)], dtype=bool)]
+    return rows if len(rows) <= SHORTLIST else rows[best_rows(model.latent(rows)[0], SHORTLIST)]
 
 
 def _goals(request: Request, model: _Model, mean: Values, deviation: Values) -> Values:
@@ -171,7 +159,7 @@ def _goals(request: Request, model: _Model, mean: Values, deviation: Values) -> 
     return np.concatenate(found)[:GOALS]
 
 
-def _reached(points: Values, by: Values) -> Values:
+def _reached(points: Values, by: Values) -> NDArray[np.bool_]:
     """Which points (k, m) some row of `by` (n, m) is at least as good as, shape (k,)."""
     reached = np.zeros(len(points), dtype=bool)
     for row in by:
@@ -195,7 +183,6 @@ def _covering(goals: Values, mean: Values, deviation: Values, count: int) -> lis
     chosen: list[int] = []
     for _ in range(min(count, len(mean))):
         gains = chance[left] @ open_goals
-        # Where nothing more is expected, the one that is nearest to the ideal counts.
         best = int(left[gains.argmax()])
         chosen.append(best)
         open_goals *= 1 - chance[best]

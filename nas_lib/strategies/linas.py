@@ -7,7 +7,8 @@ every generation is predicted at once; where a space can be listed, all of it is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar, Literal
 
@@ -23,7 +24,7 @@ from nas_lib.strategies.evolution import known, mating_of, problem_of, space_of,
 from nas_lib.strategies.request import Request, Suggestion
 
 Predict = Callable[[Numbers], Values]
-CHEAP: tuple[PredictorName, ...] = ("ridge", "svr")
+CHEAP: tuple[PredictorName, ...] = ("ridge", "svr", "gp")
 """Of these the one with the best rank correlation on held-out folds of the first population is used (`auto`)."""
 
 
@@ -54,7 +55,8 @@ class LINAS(Settings):
         new = np.array([key not in seen for key in space.keys(rows)], dtype=bool)
         order = best_rows(predicted[new], request.count - len(suggestions))
         found = rows[new][order]
-        return suggestions + suggested(request, lambda *_: found, len(suggestions), "predicted")
+        made = suggested(request, lambda *_: found, len(suggestions), "predicted")
+        return suggestions + foretold(request, made, found, predicted[new][order])
 
     def _searched(self, request: Request) -> tuple[Numbers, Values]:
         """Architectures (n, d), each once, and their predicted objectives (n, m)."""
@@ -85,6 +87,19 @@ def surrogate(request: Request, predictor: PredictorName | Literal["auto"], firs
         rng = request.rng("predictor", name, request.round)
         columns.append(predictors.fit(chosen, space, numbers, values[:, place], rng).predict)
     return lambda others: np.stack([column(others) for column in columns], axis=1)
+
+
+def foretold(request: Request, suggestions: Sequence[Suggestion], rows: Numbers, predicted: Values) -> list[Suggestion]:
+    """The suggestions, with what is expected of those that are among the rows (n, d): objectives (n, m)."""
+    space = space_of(request)
+    expected = dict(zip(space.keys(rows), predicted.tolist(), strict=True))
+    keys = space.keys(space.numbers([suggestion.genotype for suggestion in suggestions]))
+    return [
+        replace(suggestion, predicted=dict(zip(request.objectives, expected[key], strict=True)))
+        if key in expected
+        else suggestion
+        for suggestion, key in zip(suggestions, keys, strict=True)
+    ]
 
 
 def best_rows(values: Values, count: int) -> np.ndarray:
