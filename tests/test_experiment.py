@@ -193,8 +193,7 @@ def test_experiments_and_searches_have_names_that_are_safe_as_folders(name: str)
 
 def test_an_experiment_is_not_named_like_the_folder_of_mlflow() -> None:
     assert mistakes(experiment="mlartifacts") == [
-        "my.yaml: experiment: found 'mlartifacts', "
-        "allowed is any name but that of MLflow's folder beside the experiments"
+        "my.yaml: experiment: found 'mlartifacts', allowed is any name but that of MLflow's folder beside the results"
     ]
 
 

@@ -37,13 +37,14 @@ def run_search(laboratory: Laboratory, title: str, label: str, seed: int) -> Non
     problem, strategy = laboratory.problem(title), laboratory.strategy(label)
     if mistake := unfit(title, problem, label, strategy):
         raise ProblemError(mistake)
+    started = time.time()
     history, seconds = search(problem, strategy, seed, laboratory.budget)
     folder = laboratory.folder.search(title, label, seed)
     folder.path.mkdir(parents=True, exist_ok=True)
     partial_file = folder.history.with_suffix(".partial")
     table(history, problem.objectives).to_parquet(partial_file, index=False)
     partial_file.replace(folder.history)
-    write_json(folder.rounds, {"proposing_seconds": seconds})
+    write_json(folder.rounds, {"proposing_seconds": seconds, "started": started, "finished": time.time()})
 
 
 def table(history: History, objectives: Sequence[str]) -> pd.DataFrame:
