@@ -65,9 +65,13 @@ def _search(file: Path, strategy: str, seed: int, threads: int | None = None) ->
 
 
 def _limit_threads(count: int) -> None:
-    """CPU threads of this process. Most libraries read these when they are first imported, which is later."""
+    """CPU threads of this process."""
+    from threadpoolctl import threadpool_limits
+
+    # Libraries read these when they are first imported; NumPy, which is there already, is told.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(count)
+    threadpool_limits(limits=count)
 
 
 @app.command()
