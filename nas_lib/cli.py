@@ -6,10 +6,10 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -65,9 +65,13 @@ def _search(file: Path, strategy: str, seed: int, threads: int | None = None) ->
 
 
 def _limit_threads(count: int) -> None:
-    """CPU threads of this process. Most libraries read these when they are first imported, which is later."""
+    """CPU threads of this process."""
+    from threadpoolctl import threadpool_limits
+
+    # Libraries read these when they are first imported; NumPy, which is there already, is told.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(count)
+    threadpool_limits(limits=count)
 
 
 @app.command()
@@ -221,15 +225,26 @@ def report(file: File) -> None:
     write_report(load(file))
 
 
+T = TypeVar("T")
+
+
+def _unless_unavailable(track: Callable[[], T]) -> T | dict[str, str]:
+    """What tracking gives; a server that is down is a warning, and what it said of itself."""
+    from nas_lib.mlflow_store import TrackingUnavailable
+
+    try:
+        return track()
+    except TrackingUnavailable as error:
+        typer.echo(f"warning: {error}", err=True)
+        return {"unavailable": str(error)}
+
+
 @app.command()
 def tracking_store(file: File) -> None:
     """Prepare the MLflow store: migrate it and create the experiment."""
     from nas_lib import tracking
 
-    try:
-        tracking.prepare(load(file))
-    except tracking.TrackingUnavailable as error:
-        typer.echo(f"warning: {error}", err=True)
+    _unless_unavailable(lambda: tracking.prepare(load(file)))
 
 
 @app.command()
@@ -241,15 +256,15 @@ def track(
     from nas_lib.layout import write_json
 
     experiment = load(file)
-    try:
+
+    def everything() -> dict[str, Any]:
         synced = vars(tracking.sync(experiment))
         tracking.log_report(experiment)
-        synced |= {"model_versions": tracking.register(experiment)}
-    except tracking.TrackingUnavailable as error:
-        typer.echo(f"warning: {error}", err=True)
-        synced = {"unavailable": str(error)}
+        return synced | {"model_versions": tracking.register(experiment)}
+
+    became = _unless_unavailable(everything)
     if done is not None:
-        write_json(done, synced)
+        write_json(done, became)
 
 
 @app.command()
@@ -376,3 +391,18 @@ def report_laboratory(file: LaboratoryFile) -> None:
 
     with _needing_results():
         write_report(_laboratory(file))
+
+
+@laboratory_app.command("track")
+def track_laboratory(
+    file: LaboratoryFile, done: Annotated[Path | None, typer.Option(help="Written with what became of it.")] = None
+) -> None:
+    """Bring MLflow in line with the results; a server that is down is a warning, not an error."""
+    from nas_lib.laboratory.tracking import sync
+    from nas_lib.layout import write_json
+
+    laboratory = _laboratory(file)
+    with _needing_results():
+        became = _unless_unavailable(lambda: vars(sync(laboratory)))
+    if done is not None:
+        write_json(done, became)

@@ -147,7 +147,7 @@ class TrialFolder:
 
     @property
     def rounds(self) -> Path:
-        """CPU seconds of each round's proposals. Written last."""
+        """CPU seconds of each round's proposals, and when the search began and ended. Written last."""
         return self.path / "rounds.json"
 
 

@@ -59,4 +59,6 @@ def write_search(
     folder = laboratory.folder.search(title, label, seed)
     folder.path.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(folder.history, index=False)
-    write_json(folder.rounds, {"proposing_seconds": [0.5] * -(-len(values) // batch)})
+    write_json(
+        folder.rounds, {"proposing_seconds": [0.5] * -(-len(values) // batch), "started": 1e9, "finished": 1e9 + 9}
+    )

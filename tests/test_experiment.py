@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
-from nas_lib.configuration import ConfigurationError, read_merged
+from nas_lib.configuration import ConfigurationError, read, read_merged
 from nas_lib.experiment import Experiment, load, parse, schema, settings_of
+from nas_lib.laboratory import settings as laboratories
 from nas_lib.spaces.generator import GeneratorSpace
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.tasks.data import Shape
@@ -31,9 +32,15 @@ def mistakes(**changes: object) -> list[str]:
     return str(caught.value).splitlines()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.stem)
+SHIPPED = sorted((ROOT / "config").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_configuration_that_ships_is_valid(path: Path) -> None:
-    assert load(path).experiment == path.stem
+    content = read(path)
+    assert isinstance(content, dict)
+    found = laboratories.load(path).laboratory if "laboratory" in content else load(path).experiment
+    assert found == path.stem
 
 
 @pytest.mark.parametrize(
@@ -193,8 +200,7 @@ def test_experiments_and_searches_have_names_that_are_safe_as_folders(name: str)
 
 def test_an_experiment_is_not_named_like_the_folder_of_mlflow() -> None:
     assert mistakes(experiment="mlartifacts") == [
-        "my.yaml: experiment: found 'mlartifacts', "
-        "allowed is any name but that of MLflow's folder beside the experiments"
+        "my.yaml: experiment: found 'mlartifacts', allowed is any name but that of MLflow's folder beside the results"
     ]
 
 

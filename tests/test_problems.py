@@ -220,6 +220,30 @@ def test_zdt1_and_dtlz2_have_their_known_values() -> None:
     assert centre == pytest.approx(np.array([[1, 0, 0], [0, 0, 1], [0, 0.5**0.5, 0.5**0.5], [1.25, 0, 0]]), abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    "grid",
+    [Grid(function=name, genes=4, options=5) for name in ("zdt1", "zdt2", "zdt3", "dtlz2")]
+    + [Grid(function="dtlz2", genes=4, options=6, objectives=3)],
+    ids=lambda grid: grid.title,
+)
+def test_the_front_of_a_grid_is_that_of_all_its_points(grid: Grid) -> None:
+    problem = grid.problem()
+    assert problem.space.listed is not None
+    assert problem.front is not None
+    everything = problem.evaluate(problem.space.listed)
+    expected = everything[moocore.is_nondominated(everything, keep_weakly=False)]
+    assert moocore.hypervolume(problem.front, ref=problem.reference) == pytest.approx(
+        moocore.hypervolume(expected, ref=problem.reference)
+    )
+
+
+def test_an_edge_of_the_cell_counts_only_while_its_partner_has_another_operation_than_the_first() -> None:
+    problem = Cell(genes=4, options=3).problem()
+    off, on = rows([0, 1, 0, 1], [0, 1, 2, 1]), rows([1, 1, 0, 1], [1, 1, 2, 1])
+    assert problem.evaluate(off[:1]).tolist() == problem.evaluate(off[1:]).tolist()
+    assert problem.evaluate(on[:1]).tolist() != problem.evaluate(on[1:]).tolist()
+
+
 def test_genes_of_the_cell_interact_and_its_cost_does_not() -> None:
     problem = Cell(genes=6, options=3).problem()
     listed = problem.space.listed

@@ -6,6 +6,7 @@ A search is one process that keeps its history in memory: it is over in seconds,
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -37,13 +38,15 @@ def run_search(laboratory: Laboratory, title: str, label: str, seed: int) -> Non
     problem, strategy = laboratory.problem(title), laboratory.strategy(label)
     if mistake := unfit(title, problem, label, strategy):
         raise ProblemError(mistake)
+    started = time.time()
     history, seconds = search(problem, strategy, seed, laboratory.budget)
     folder = laboratory.folder.search(title, label, seed)
     folder.path.mkdir(parents=True, exist_ok=True)
-    partial_file = folder.history.with_suffix(".partial")
+    # Of this process alone: the search of a run that was killed may still be at it.
+    partial_file = folder.path / f".history.{os.getpid()}"
     table(history, problem.objectives).to_parquet(partial_file, index=False)
     partial_file.replace(folder.history)
-    write_json(folder.rounds, {"proposing_seconds": seconds})
+    write_json(folder.rounds, {"proposing_seconds": seconds, "started": started, "finished": time.time()})
 
 
 def table(history: History, objectives: Sequence[str]) -> pd.DataFrame:

@@ -87,7 +87,7 @@ class Laboratory(Settings):
         """Where MLflow keeps the runs."""
         return self.tracking.uri_for(self.results)
 
-    def strategy(self, label: str) -> Strategy:
+    def strategy(self, label: str) -> StrategySettings:
         """The strategy of that label."""
         return next(strategy for strategy in self.strategies if label_of(strategy) == label)
 

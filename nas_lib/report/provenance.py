@@ -68,7 +68,7 @@ def commit(folder: Path = Path()) -> str | None:
     return f"{head}, with uncommitted changes" if changed else head
 
 
-def facts(of: Experiment | Laboratory, tracking_uri: str | None) -> dict[str, Any]:
+def facts(of: Experiment | Laboratory, tracking_uri: str) -> dict[str, Any]:
     """All that a page says of where its results come from."""
     return {
         "seeds": of.seeds,
@@ -81,11 +81,10 @@ def facts(of: Experiment | Laboratory, tracking_uri: str | None) -> dict[str, An
     }
 
 
-def configuration(of: Experiment | Laboratory, tracking_uri: str | None) -> str:
+def configuration(of: Experiment | Laboratory, tracking_uri: str) -> str:
     """The configuration as YAML, every default spelt out."""
     content = json.loads(of.model_dump_json())
-    if "tracking" in content:
-        content["tracking"]["uri"] = tracking_uri
+    content["tracking"]["uri"] = tracking_uri
     return yaml.safe_dump(_portable(content), sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -103,14 +102,14 @@ def relative(path: Path) -> str:
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else f"…/{path.name}"
 
 
-def tracking_uri(experiment: Experiment) -> str:
+def tracking_uri(of: Experiment | Laboratory) -> str:
     """Where runs appear in MLflow: a file by its relative path, a server without its name."""
-    uri = urlsplit(experiment.tracking_uri)
+    uri = urlsplit(of.tracking_uri)
     if uri.hostname:
         return f"{uri.scheme}://…"
     if uri.path.startswith("//"):
         return f"{uri.scheme}:///{relative(Path(uri.path[1:]))}"
-    return experiment.tracking_uri
+    return of.tracking_uri
 
 
 def without_paths(text: str) -> str:

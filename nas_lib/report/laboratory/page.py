@@ -51,7 +51,7 @@ def render(results: Results) -> str:
         charts=figures,
         points={},
         figures_folder=laboratory.folder.figures.name,
-        provenance=provenance.facts(laboratory, None),
+        provenance=provenance.facts(laboratory, provenance.tracking_uri(laboratory)),
     )
 
 
