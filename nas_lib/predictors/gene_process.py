@@ -12,7 +12,7 @@ targets go through one of `WARPS`: the one under which each measured architectur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,7 +118,7 @@ class GeneProcess:
     def fit(self, inputs: Columns, targets: Values) -> GeneProcess:
         """Learn from n architectures and their targets (n,), smaller is better."""
         self._middle = inputs.values.mean(axis=0)
-        inputs = self._centred(inputs)
+        inputs = Columns(inputs.values - self._middle, inputs.genes)
         self._choose_warp(inputs, targets)
         weights = self._weights_of(inputs, self.warp.of(targets))
         self._posterior = _posterior(inputs, self._standard(self.warp.of(targets)), weights)
@@ -126,22 +126,26 @@ class GeneProcess:
 
     def predict(self, inputs: Columns) -> Values:
         """Expected targets (n,): the inverse warp of the warped mean."""
-        return self.warp.back(self.latent(inputs)[0])
+        return self.warp.back(self.mean(inputs))
 
     def uncertain(self, inputs: Columns) -> tuple[Values, Values]:
         """Expected targets (n,) and half the distance between those one standard deviation up and down, with noise."""
-        mean, deviation = self.latent(inputs)
-        deviation = np.sqrt(deviation**2 + self._posterior.weights.noise * self._scale**2)
+        mean = self.mean(inputs)
+        deviation = np.sqrt(self.deviation(inputs) ** 2 + self._posterior.weights.noise * self._scale**2)
         span = self.warp.back(mean + deviation) - self.warp.back(mean - deviation)
         return self.warp.back(mean), span / 2
 
-    def latent(self, inputs: Columns) -> tuple[Values, Values]:
-        """Mean and standard deviation (n,) of warped targets, noise left out."""
-        mean, deviation = self._posterior.predict(self._centred(inputs).values)
-        return mean * self._scale + self._centre, deviation * self._scale
+    def mean(self, inputs: Columns) -> Values:
+        """Mean (n,) of warped targets: much quicker than with the deviation."""
+        return self._posterior.mean(self._chunks(inputs)) * self._scale + self._centre
 
-    def _centred(self, inputs: Columns) -> Columns:
-        return Columns(inputs.values - self._middle, inputs.genes)
+    def deviation(self, inputs: Columns) -> Values:
+        """Standard deviation (n,) of warped targets, noise left out."""
+        return self._posterior.deviation(self._chunks(inputs)) * self._scale
+
+    def _chunks(self, inputs: Columns) -> Iterator[Values]:
+        starts = range(0, len(inputs.values), CHUNK)
+        return (inputs.values[start : start + CHUNK] - self._middle for start in starts)
 
     def _choose_warp(self, inputs: Columns, targets: Values) -> None:
         from scipy import stats
@@ -226,6 +230,7 @@ def _learnt(inputs: Columns, targets: Values) -> _Weights:
 @dataclass(frozen=True)
 class _Posterior:
     inputs: Columns
+    """Measured architectures, centred."""
     weights: _Weights
     lower: Values
     """Cholesky factor of the covariance of the measured architectures, noise included."""
@@ -233,19 +238,22 @@ class _Posterior:
     left_out: Values
     """Mean of each measured architecture given all others (Rasmussen and Williams 2006, equation 5.12)."""
 
-    def predict(self, others: Values) -> tuple[Values, Values]:
-        """Mean and standard deviation (n,) at rows (n, columns)."""
+    def mean(self, chunks: Iterable[Values]) -> Values:
+        """At rows, in chunks of shape (n, columns)."""
+        parts = [_covariance(rows, self.inputs, self.weights) @ self.solved for rows in chunks]
+        return np.concatenate([np.empty(0), *parts])
+
+    def deviation(self, chunks: Iterable[Values]) -> Values:
+        """At rows, in chunks of shape (n, columns)."""
         from scipy import linalg
 
-        means, deviations = [np.empty(0)], [np.empty(0)]
-        for start in range(0, len(others), CHUNK):
-            rows = others[start : start + CHUNK]
-            covariance = _covariance(rows, self.inputs, self.weights)
+        parts = [np.empty(0)]
+        for rows in chunks:
             own = self.weights.interacting + self.weights.additive * _norm(rows, self.inputs)
+            covariance = _covariance(rows, self.inputs, self.weights)
             explained = linalg.solve_triangular(self.lower, covariance.T, lower=True)
-            means.append(covariance @ self.solved)
-            deviations.append(np.sqrt(np.maximum(own - (explained**2).sum(axis=0), 1e-12)))
-        return np.concatenate(means), np.concatenate(deviations)
+            parts.append(np.sqrt(np.maximum(own - (explained**2).sum(axis=0), 1e-12)))
+        return np.concatenate(parts)
 
 
 def _posterior(inputs: Columns, targets: Values, weights: _Weights) -> _Posterior:

@@ -23,7 +23,7 @@ from nas_lib.settings import Settings
 from nas_lib.spaces.genes import Numbers
 from nas_lib.strategies.bayesian import initial_design
 from nas_lib.strategies.evolution import known, space_of, suggested, taken
-from nas_lib.strategies.linas import best_rows, evolved, foretold
+from nas_lib.strategies.linas import evolved, foretold
 from nas_lib.strategies.request import Request, Suggestion
 
 GOALS = 1000
@@ -66,9 +66,8 @@ class Coverage(Settings):
             return suggestions
         model = _learnt(request)
         rows = _shortlist(request, model)
-        mean, deviation = model.latent(rows)
-        goals = _goals(request, model, mean, self.caution * deviation)
-        chosen = rows[_covering(goals, mean, self.caution * deviation, wanted)]
+        mean, deviation = model.mean(rows), self.caution * model.deviation(rows)
+        chosen = rows[_covering(_goals(request, model, mean, deviation), mean, deviation, wanted)]
         made = [Suggestion(space_of(request).genotype(row), "coverage") for row in chosen]
         made = foretold(request, made, chosen, model.expected(chosen))
         return made or suggested(request, lambda *_: numbers[:0], 0, "random")[:wanted]
@@ -82,8 +81,10 @@ class _Model:
     """Measured objectives (n, m), warped."""
     references: Values
     """Warped reference values (m,), nan where none is given."""
-    latent: Callable[[Numbers], tuple[Values, Values]]
-    """Option numbers (n, d) -> mean and standard deviation (n, m) of warped objectives."""
+    mean: Callable[[Numbers], Values]
+    """Option numbers (n, d) -> mean (n, m) of warped objectives."""
+    deviation: Callable[[Numbers], Values]
+    """Option numbers (n, d) -> standard deviation (n, m) of warped objectives; 0 for those that are computed."""
     expected: Callable[[Numbers], Values]
     """Option numbers (n, d) -> objectives (n, m)."""
 
@@ -103,23 +104,27 @@ def _learnt(request: Request) -> _Model:
         warped[:, place] = process.warp.of(values[:, place])
         ends[place] = process.warp.of(references[place : place + 1])[0]
 
-    def latent(rows: Numbers) -> tuple[Values, Values]:
+    def mean(rows: Numbers) -> Values:
         others = columns_of(space, rows)
-        mean, deviation = np.empty((len(rows), len(ends))), np.zeros((len(rows), len(ends)))
-        for place, name in enumerate(request.objectives):
-            if place in processes:
-                mean[:, place], deviation[:, place] = processes[place].latent(others)
-            else:
-                mean[:, place] = request.exact[name](rows)
-        return mean, deviation
+        columns = [
+            processes[place].mean(others) if place in processes else request.exact[name](rows)
+            for place, name in enumerate(request.objectives)
+        ]
+        return np.stack(columns, axis=1)
+
+    def deviation(rows: Numbers) -> Values:
+        others, found = columns_of(space, rows), np.zeros((len(rows), len(ends)))
+        for place, process in processes.items():
+            found[:, place] = process.deviation(others)
+        return found
 
     def expected(rows: Numbers) -> Values:
-        mean, _ = latent(rows)
+        found = mean(rows)
         for place, process in processes.items():
-            mean[:, place] = process.warp.back(mean[:, place])
-        return mean
+            found[:, place] = process.warp.back(found[:, place])
+        return found
 
-    return _Model(warped, ends, latent, expected)
+    return _Model(warped, ends, mean, deviation, expected)
 
 
 def _shortlist(request: Request, model: _Model) -> Numbers:
@@ -127,10 +132,26 @@ def _shortlist(request: Request, model: _Model) -> Numbers:
     space = space_of(request)
     rows = space.listed
     if rows is None:
-        rows, _ = evolved(request, lambda others: model.latent(others)[0], POPULATION, GENERATIONS)
+        rows, _ = evolved(request, model.mean, POPULATION, GENERATIONS)
     seen = taken(request)
     rows = rows[np.array([key not in seen for key in space.keys(rows)], dtype=bool)]
-    return rows if len(rows) <= SHORTLIST else rows[best_rows(model.latent(rows)[0], SHORTLIST)]
+    if len(rows) <= SHORTLIST:
+        return rows
+    return rows[np.argpartition(_behind(model.mean(rows)), SHORTLIST)[:SHORTLIST]]
+
+
+def _behind(values: Values) -> Values:
+    """How much better each of the points (n, m) would have to be in every objective for none to dominate it, as shares
+    of the front's range: the additive epsilon of a point (Zitzler et al. 2003), 0 on the front."""
+    import moocore
+
+    front = values[moocore.is_nondominated(values, keep_weakly=False)]
+    extent = np.ptp(front, axis=0)
+    scaled, ideal = values / np.where(extent > 0, extent, 1.0), front / np.where(extent > 0, extent, 1.0)
+    behind = np.full(len(values), -np.inf)
+    for member in ideal:
+        np.maximum(behind, (scaled - member).min(axis=1), out=behind)
+    return behind
 
 
 def _goals(request: Request, model: _Model, mean: Values, deviation: Values) -> Values:

@@ -38,7 +38,7 @@ class LINAS(Settings):
     """Size of the initial sample and of the inner population."""
     generations: StrictInt = Field(default=100, ge=1)
     """Of the inner search, where the space is too large to be listed."""
-    predictor: PredictorName | Literal["auto"] = "auto"
+    predictor: PredictorName | Literal["auto"] = "gp"
     """What predicts the objectives."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"genes"})
