@@ -124,7 +124,13 @@ def test_predictions_are_ranked_against_what_was_new_in_each_round(tmp_path: Pat
 
 
 def test_without_a_known_front_the_best_of_all_searches_is_the_measure(tmp_path: Path) -> None:
-    grid = {"name": "grid", "function": "dtlz2", "objectives": 3, "genes": 3, "options": 3}
+    grid = {
+        "name": "grid",
+        "function": "dtlz2",
+        "objectives": 3,
+        "genes": 3,
+        "options": 400,
+    }  # too large to know its front
     laboratory = a_laboratory(tmp_path, problems=[grid], seeds=[1])
     title = laboratory.titles[0]
     # Below (2.5, 2.5, 2.5): 1 for the first point, 1.5^2 x 0.5 for the second, of which 1 x 1 x 0.5 is in both.

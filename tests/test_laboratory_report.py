@@ -142,7 +142,13 @@ def test_tables_hold_the_numbers_behind_the_figures(laboratory: Laboratory) -> N
 
 
 def test_one_strategy_with_one_seed_and_three_objectives_is_not_called_evidence(tmp_path: Path) -> None:
-    grid = {"name": "grid", "function": "dtlz2", "objectives": 3, "genes": 3, "options": 3}
+    grid = {
+        "name": "grid",
+        "function": "dtlz2",
+        "objectives": 3,
+        "genes": 3,
+        "options": 400,
+    }  # too large to know its front
     laboratory = a_laboratory(tmp_path, problems=[grid], strategies=["random"], seeds=[1])
     write_search(laboratory, laboratory.titles[0], "random", 1, [(1.5, 1.5, 1.5), (1.0, 1.0, 2.0)])
     write_comparison(laboratory)

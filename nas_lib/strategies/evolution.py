@@ -40,6 +40,7 @@ class Evolution(Settings):
     """
 
     name: Literal["nsga2", "unsga3", "age-moea"]
+    """Which of them."""
     label: str = ""
     """Name of this search in folders, tables and plots; default: the strategy's name."""
     population: StrictInt = Field(default=50, ge=2)
