@@ -87,9 +87,13 @@ class GeneSpace:
 
     def numbers(self, genotypes: Sequence[Genotype]) -> Numbers:
         """Option numbers (n, d) of genotypes."""
-        places = [{option: place for place, option in enumerate(gene.options)} for gene in self.genes]
-        rows = [[place[option] for place, option in zip(places, each["genes"], strict=True)] for each in genotypes]
+        rows = [[place[option] for place, option in zip(self._places, each["genes"], strict=True)] for each in genotypes]
         return np.array(rows, dtype=np.int64).reshape(len(rows), len(self.genes))
+
+    @cached_property
+    def _places(self) -> list[dict[Option, int]]:
+        """Per gene, option -> its number."""
+        return [{option: place for place, option in enumerate(gene.options)} for gene in self.genes]
 
     def genotype(self, row: Numbers) -> Genotype:
         """The genotype of one row of option numbers."""
@@ -134,10 +138,17 @@ class GeneSpace:
 
     @cached_property
     def _listed(self) -> Numbers:
-        rows = (
-            np.indices(tuple(self.counts.tolist())).reshape(len(self.genes), -1).T if self.rows is None else self.rows
-        )
+        if self.rows is None:
+            steps = np.cumprod([1, *self.counts[:0:-1]])[::-1]
+            rows = np.arange(self.size)[:, None] // steps % self.counts
+        else:
+            rows = self.rows
         return np.unique(self.plain(rows.astype(np.int64)), axis=0)
+
+    @cached_property
+    def _row_of(self) -> dict[bytes, int]:
+        """Key -> row of `_listed`."""
+        return {key: row for row, key in enumerate(self.keys(self._listed))}
 
     def existing(self, numbers: Numbers) -> Numbers:
         """Per row the nearest architecture that exists: itself where every combination does.
@@ -147,18 +158,21 @@ class GeneSpace:
         numbers = self.plain(numbers)
         if self.rows is None:
             return numbers
-        listed = self._listed
-        ordered = np.array([gene.is_ordered for gene in self.genes])
-        spans = np.maximum(self.counts - 1, 1)
-        nearest = []
+        found = np.array([self._row_of.get(key, -1) for key in self.keys(numbers)], dtype=np.int64)
         for start in range(0, len(numbers), BLOCK):
-            block = numbers[start : start + BLOCK]
-            distance = np.zeros((len(block), len(listed)), dtype=np.float32)
-            for gene in range(len(self.genes)):
-                apart = np.abs(block[:, gene, None] - listed[None, :, gene])
-                distance += apart / np.float32(spans[gene]) if ordered[gene] else apart > 0
-            nearest.append(distance.argmin(axis=1))
-        return listed[np.concatenate(nearest)] if nearest else numbers
+            unknown = start + np.flatnonzero(found[start : start + BLOCK] < 0)
+            if len(unknown):
+                found[unknown] = self._nearest(numbers[unknown])
+        return self._listed[found]
+
+    def _nearest(self, numbers: Numbers) -> Numbers:
+        """Per row (n, d) that of `_listed` at the least distance; of several, the first."""
+        distance = np.zeros((len(self._listed), len(numbers)), dtype=np.float32)
+        for column, gene in enumerate(self.genes):
+            apart = np.abs(np.arange(len(gene.options))[:, None] - numbers[:, column])
+            share = apart / np.float32(max(len(gene.options) - 1, 1)) if gene.is_ordered else apart > 0
+            distance += share.astype(np.float32)[self._listed[:, column]]
+        return np.asarray(distance.argmin(axis=0))
 
     def draw(self, count: int, rng: np.random.Generator) -> Numbers:
         """`count` rows, every gene uniform, or uniform among the rows that exist."""
