@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from nas_lib.configuration import SLUG
 from nas_lib.problems.problem import Problem, ProblemError, Values
 from nas_lib.settings import Settings
 from nas_lib.spaces.genes import Condition, Gene, GeneSpace, Numbers, Option
@@ -60,7 +62,7 @@ class Table(Settings):
     name: Literal["table"] = "table"
     path: Path
     """The file; relative to where the command runs."""
-    title: str = Field(default="", pattern="^([a-z0-9][a-z0-9_-]{0,63})?$")
+    title: str = Field(default="", pattern=SLUG)
     """Name in tables and folders. Default: the file's name."""
     genes: tuple[GeneColumns, ...] = Field(min_length=1)
     """Its genes; a bare name or pattern stands for an entry with that alone."""
@@ -94,7 +96,7 @@ class Table(Settings):
             if name in [entry.columns for entry in self.genes]:
                 raise ValueError(f"{name} is a gene and an objective, allowed is one of them")
             if name in RESERVED or name.startswith("predicted."):
-                raise ValueError(f"an objective is called {name}, allowed is what is not {', '.join(RESERVED)}")
+                raise ValueError(f"an objective is called {name}, allowed are names other than {', '.join(RESERVED)}")
         return self
 
     def problem(self) -> Problem:
@@ -119,11 +121,16 @@ class Table(Settings):
             for objective, sign in zip(self.objectives, signs.tolist(), strict=True)
         ]
         exact = [name for name, objective in zip(wanted, self.objectives, strict=True) if objective.exact]
-        problem = tabular(self.title, genes, np.stack(places, axis=1), values * signs, wanted, given, exact)
-        if problem.front is None or not (problem.front < problem.reference).all(axis=1).any():
+        values = values * signs
+        problem = tabular(self.title, genes, np.stack(places, axis=1), values, wanted, given, exact)
+        if not (values < problem.reference).all(axis=1).any():
+            reference, best = (
+                ", ".join(f"{name} {value:.6g}" for name, value in zip(wanted, signs * point, strict=True))
+                for point in (problem.reference, values.min(axis=0))
+            )
             raise ProblemError(
-                f"{self.path}: the reference {(signs * problem.reference).tolist()} is reached by no row, allowed is one "
-                f"that some row surpasses in all objectives; the best values are {(values * signs).min(axis=0) * signs}"
+                f"{self.path}: no row is better in every objective than the reference point ({reference}), allowed is "
+                f"one that some row surpasses; the best values are {best}"
             )
         return problem
 
@@ -230,11 +237,19 @@ def _read_csv(path: Path) -> pd.DataFrame:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ProblemError(f"{path}: the column {twice[0]!r} occurs twice, allowed are different names")
     options: Any = {"sep": separator, "skipinitialspace": True, "low_memory": False, "encoding": "utf-8-sig"}
-    frame = pd.read_csv(path, **options)
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ProblemError(f"{path}: rows have more values than the head has columns ({len(names)})")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            frame: pd.DataFrame = pd.read_csv(path, index_col=False, **options)
+        except pd.errors.ParserWarning:
+            raise ProblemError(f"{path}: rows have more values than the head has columns ({len(names)})") from None
     frame.columns = pd.Index(names)
-    gaps = [place for place, name in enumerate(names) if frame[name].dtype.kind == "O" and frame[name].hasnans]
+    numeric = frame.select_dtypes("number").columns
+    gaps = [
+        place
+        for place, (name, found) in enumerate(frame.notna().sum().items())
+        if found == 0 or (found < len(frame) and name not in numeric)
+    ]
     if gaps:
         text = pd.read_csv(path, usecols=gaps, keep_default_na=False, na_values=[""], **options)
         frame[[names[place] for place in gaps]] = text
@@ -275,8 +290,8 @@ def _numbers_of(frame: pd.DataFrame, name: str, path: Path) -> Values:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise ProblemError(
-            f"{path}: the objective {name} is {column.iloc[row]!r} in row {row + 1}, allowed are numbers up to "
-            f"{LARGEST:g}, and nothing where it is not known"
+            f"{path}: the objective {name} is {column.tolist()[row]!r} in row {row + 1}, allowed are numbers up to "
+            f"{LARGEST:g}, or nothing"
         )
     return values
 
@@ -302,7 +317,7 @@ def _gene(frame: pd.DataFrame, name: str, entry: GeneColumns, path: Path) -> tup
     infinite = [isinstance(option, float) and not np.isfinite(option) for option in found]
     if any(infinite):
         raise wrong("infinite", np.array(infinite)[codes].tolist())
-    options = tuple(sorted(set(found)))  # type: ignore[type-var]  # they are all alike
+    options = tuple(sorted(set(found)))
     place = {option: number for number, option in enumerate(options)}
     numbers = np.array([place[option] for option in found], dtype=np.int64)[codes]
     return Gene(name=name, options=options, ordered=entry.ordered, active=entry.active), numbers

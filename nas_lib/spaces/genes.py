@@ -7,7 +7,7 @@ the options themselves, `{"genes": [...]}`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -24,8 +24,8 @@ Option = StrictBool | StrictInt | StrictFloat | StrictStr
 Numbers = NDArray[np.int64]
 MOST_LISTED = 100_000
 """Architectures up to which a whole space is listed."""
-BLOCK = 256
-"""Architectures whose distances to all rows are computed at once."""
+BLOCK, ROWS = 256, 2048
+"""Architectures and rows whose distances are computed at once: few enough to stay in the cache."""
 
 
 class Condition(Settings):
@@ -87,7 +87,9 @@ class GeneSpace:
 
     def numbers(self, genotypes: Sequence[Genotype]) -> Numbers:
         """Option numbers (n, d) of genotypes."""
-        rows = [[place[option] for place, option in zip(self._places, each["genes"], strict=True)] for each in genotypes]
+        rows = [
+            [place[option] for place, option in zip(self._places, each["genes"], strict=True)] for each in genotypes
+        ]
         return np.array(rows, dtype=np.int64).reshape(len(rows), len(self.genes))
 
     @cached_property
@@ -150,29 +152,43 @@ class GeneSpace:
         """Key -> row of `_listed`."""
         return {key: row for row, key in enumerate(self.keys(self._listed))}
 
-    def existing(self, numbers: Numbers) -> Numbers:
+    def existing(self, numbers: Numbers, without: Collection[bytes] = ()) -> Numbers:
         """Per row the nearest architecture that exists: itself where every combination does.
 
-        Distance: per gene with an effect in either, the share of the options' range apart (ordered) or 1 (not).
+        Distance: per gene with an effect in either, the share of the options' range apart (ordered) or 1 (not). Where
+        only some combinations exist, those whose key is in `without` are passed over as long as there are others.
         """
         numbers = self.plain(numbers)
         if self.rows is None:
             return numbers
-        found = np.array([self._row_of.get(key, -1) for key in self.keys(numbers)], dtype=np.int64)
-        for start in range(0, len(numbers), BLOCK):
-            unknown = start + np.flatnonzero(found[start : start + BLOCK] < 0)
-            if len(unknown):
-                found[unknown] = self._nearest(numbers[unknown])
-        return self._listed[found]
+        found = np.array([-1 if key in without else self._row_of.get(key, -1) for key in self.keys(numbers)], dtype=int)
+        missing = np.flatnonzero(found < 0)
+        taken = [self._row_of[key] for key in without if key in self._row_of]
+        for start in range(0, len(missing), BLOCK):
+            block = missing[start : start + BLOCK]
+            found[block] = self._nearest(numbers[block], taken)
+        return np.asarray(self._listed[found])
 
-    def _nearest(self, numbers: Numbers) -> Numbers:
-        """Per row (n, d) that of `_listed` at the least distance; of several, the first."""
-        distance = np.zeros((len(self._listed), len(numbers)), dtype=np.float32)
-        for column, gene in enumerate(self.genes):
-            apart = np.abs(np.arange(len(gene.options))[:, None] - numbers[:, column])
-            share = apart / np.float32(max(len(gene.options) - 1, 1)) if gene.is_ordered else apart > 0
-            distance += share.astype(np.float32)[self._listed[:, column]]
-        return np.asarray(distance.argmin(axis=0))
+    def _nearest(self, numbers: Numbers, taken: list[int]) -> Numbers:
+        """Per row (n, d) that of `_listed` at the least distance; of several, the first that is not `taken`."""
+        shares = []
+        for gene, column in zip(self.genes, numbers.T, strict=True):
+            apart = np.abs(np.arange(len(gene.options))[:, None] - column)
+            share = apart / max(len(gene.options) - 1, 1) if gene.is_ordered else apart > 0
+            shares.append(share.astype(np.float32))
+        least, nearest = np.full(len(numbers), np.inf), np.zeros(len(numbers), dtype=np.int64)
+        penalty = np.zeros(len(self._listed), dtype=np.float32)
+        penalty[taken] = len(self.genes) + 1
+        for start in range(0, len(self._listed), ROWS):
+            rows = self._listed[start : start + ROWS]
+            distance = np.repeat(penalty[start : start + ROWS, None], len(numbers), axis=1)
+            for column, share in enumerate(shares):
+                distance += share.take(rows[:, column], axis=0)
+            best = distance.argmin(axis=0)
+            found = distance[best, np.arange(len(numbers))]
+            nearest = np.where(found < least, best + start, nearest)
+            least = np.minimum(least, found)
+        return nearest
 
     def draw(self, count: int, rng: np.random.Generator) -> Numbers:
         """`count` rows, every gene uniform, or uniform among the rows that exist."""
