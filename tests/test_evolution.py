@@ -12,6 +12,7 @@ from nas_lib.laboratory.settings import LaboratoryBudget
 from nas_lib.problems import Problem
 from nas_lib.problems.synthetic import Cell, Grid
 from nas_lib.spaces.genes import Gene, GeneSpace
+from nas_lib.strategies.coverage import Coverage
 from nas_lib.strategies.evolution import AgeingEvolution, Evolution, LocalSearch, mating_of, one_changed, problem_of
 from nas_lib.strategies.linas import LINAS, best_rows
 from nas_lib.strategies.random_search import RandomSearch
@@ -25,6 +26,7 @@ SEARCHES: list[Strategy] = [
     AgeingEvolution(population=15),
     LocalSearch(initial=15),
     LINAS(population=15, predictor="ridge", generations=20),
+    Coverage(initial=15),
 ]
 
 

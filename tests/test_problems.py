@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from nas_lib.problems import ProblemError
 from nas_lib.problems.known import NASBench201, NASBenchMacro, OFAMobileNetV3
@@ -86,6 +87,75 @@ def test_the_nearest_row_is_taken_where_not_all_combinations_exist() -> None:
     assert drawn == {(0, 0), (3, 0), (1, 2)}
 
 
+def test_rows_to_pass_over_are_passed_over_while_there_are_others() -> None:
+    space = GeneSpace("some", (Gene(name="width", options=(1, 2, 4, 8)),), rows([0], [1], [3]))
+    assert space.existing(rows([0]), without=space.keys(rows([0]))).tolist() == [[1]]
+    assert space.existing(rows([0]), without=space.keys(rows([0], [1]))).tolist() == [[3]]
+    assert space.existing(rows([0]), without=space.keys(rows([0], [1], [3]))).tolist() == [[0]]
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> GeneSpace:
+    """Of 2 to 5 genes with 1 to 4 options, some active with the first options of an earlier gene, some with gaps."""
+    genes: list[Gene] = []
+    for place in range(draw(st.integers(2, 5))):
+        options = tuple(range(draw(st.integers(1, 4))))
+        active = None
+        if place > 0 and draw(st.booleans()):
+            source = draw(st.sampled_from(genes))
+            active = Condition(gene=source.name, options=source.options[: draw(st.integers(1, len(source.options)))])
+        genes.append(Gene(name=f"g{place}", options=options, ordered=draw(st.booleans()), active=active))
+    whole = GeneSpace("any", tuple(genes))
+    if draw(st.booleans()):
+        return whole
+    return GeneSpace("some", tuple(genes), whole.draw(draw(st.integers(1, 20)), np.random.default_rng(draw(seeds))))
+
+
+def any_rows(space: GeneSpace, seed: int) -> np.ndarray:
+    return np.asarray(np.random.default_rng(seed).integers(space.counts, size=(30, len(space.genes))))
+
+
+@settings(max_examples=50, deadline=None)
+@given(spaces(), seeds)
+def test_the_canonical_form_is_final_and_equal_exactly_where_keys_are(space: GeneSpace, seed: int) -> None:
+    found = any_rows(space, seed)
+    plain, keys = space.plain(found), space.keys(found)
+    assert space.plain(plain).tolist() == plain.tolist()
+    # The same genes have an effect, and these have the same options.
+    meant = [tuple(row) for row in np.where(space.active(found), found, -1).tolist()]
+    assert [[one == other for one in meant] for other in meant] == [[one == other for one in keys] for other in keys]
+
+
+@settings(max_examples=50, deadline=None)
+@given(spaces(), seeds)
+def test_what_exists_stays_what_it_is_and_survives_encoding(space: GeneSpace, seed: int) -> None:
+    listed = space.listed
+    assert listed is not None
+    assert space.existing(listed).tolist() == listed.tolist()
+    assert set(space.keys(space.existing(any_rows(space, seed)))) <= set(space.keys(listed))
+    rng = np.random.default_rng(seed)
+    for row in listed[rng.integers(len(listed), size=5)]:
+        genotype = space.genotype(row)
+        assert space.numbers([genotype])[0].tolist() == row.tolist()
+        assert space.decode(space.encode(genotype), rng) == genotype
+
+
+@settings(max_examples=30, deadline=None)
+@given(spaces(), seeds)
+def test_the_nearest_row_is_at_the_least_distance(space: GeneSpace, seed: int) -> None:
+    listed, asked = space.listed, space.plain(any_rows(space, seed))
+    assert listed is not None
+    ordered = np.array([gene.is_ordered for gene in space.genes])
+
+    def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        apart = np.abs(one - other)
+        return np.asarray(np.where(ordered, apart / np.maximum(space.counts - 1, 1), apart > 0).sum(axis=-1))
+
+    found = distance(asked, space.existing(asked))
+    least = np.array([distance(row, listed).min() for row in asked])
+    assert found == pytest.approx(least, abs=1e-5)
+
+
 # --- tables ----------------------------------------------------------------------------------------
 
 
@@ -99,6 +169,10 @@ def written(folder: Path, **changes: Any) -> Path:
     } | changes
     pd.DataFrame(columns).to_csv(folder / "mine.csv", index=False)
     return folder / "mine.csv"
+
+
+NOT_BEFORE = r"the gene kernel_1 depends on 'kernel_2', allowed are the genes before it: kind"
+NO_OPTION = r"the gene kernel_1 depends on kind being 'z', allowed are 'x', 'y'"
 
 
 def table_of(path: Path, **changes: Any) -> Table:
@@ -146,10 +220,31 @@ def test_parquet_tables_are_read_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "settings", "message"),
     [
-        ({}, {"genes": ["kernels"]}, r"mine.csv: no column 'kernels'; it has kernel_1, kernel_2, kind, accuracy, size"),
+        (
+            {},
+            {"genes": ["kernels"]},
+            r"no column 'kernels' \(did you mean 'kernel_2'\?\); it has kernel_1, kernel_2, kind, accuracy, size",
+        ),
         ({"kind": ["x", None, "x", "y", "x"]}, {}, r"mine.csv: the gene kind is empty in row 2"),
-        ({"size": ["s", "m", "l", "m", "s"]}, {}, r"mine.csv: the objective size has values that are no numbers"),
+        ({"size": ["s", "m", "l", "m", "s"]}, {}, r"mine.csv: the objective size is 's' in row 1, allowed are numbers"),
         ({"size": [None] * 5}, {}, r"mine.csv: no row has a number in accuracy, size"),
+        ({"size": ["1,5"] * 5}, {}, r"the objective size is '1,5' in row 1, allowed are numbers"),
+        (
+            {"size": [1, 1e200, 1, 1, 1]},
+            {},
+            r"the objective size is 1e\+200 in row 2, allowed are numbers up to 1e\+100",
+        ),
+        ({"size": [None, 1, 1, 1, 1], "kind": ["x", "y", None, "y", "y"]}, {}, r"the gene kind is empty in row 3"),
+        ({"kernel_1": [3, 5, np.inf, 3, 5]}, {}, r"the gene kernel_1 is infinite in row 3, allowed are finite numbers"),
+        ({"kind": range(5)}, {"genes": ["k*", "kind"]}, r"the gene kind is named by 'k\*' and 'kind', allowed is one"),
+        ({}, {"objectives": ["acc*"]}, r"no column 'acc\*'"),
+        ({}, {"genes": ["kind", {"columns": "kernel_1", "active": {"gene": "kernel_2", "options": [3]}}]}, NOT_BEFORE),
+        ({}, {"genes": ["kind", {"columns": "kernel_1", "active": {"gene": "kind", "options": ["z"]}}]}, NO_OPTION),
+        (
+            {},
+            {"objectives": [{"column": "size", "reference": 1}]},
+            r"no row is better .* \(size 1\), .* best values are size 1",
+        ),
     ],
 )
 def test_a_wrong_table_is_one_clear_line(
@@ -158,6 +253,84 @@ def test_a_wrong_table_is_one_clear_line(
     table = table_of(written(tmp_path, **changes), **settings)
     with pytest.raises(ProblemError, match=message) as found:
         table.problem()
+    assert "\n" not in str(found.value)
+
+
+def test_a_gene_has_at_most_a_thousand_options(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    pd.DataFrame({"kind": range(1001), "accuracy": 1.0, "size": 1.0}).to_csv(path, index=False)
+    with pytest.raises(ProblemError, match=r"the gene kind has 1,001 options, allowed are 1,000"):
+        table_of(path, genes=["kind"]).problem()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objectives": ["size", "size"]}, "the objective size occurs twice, allowed are different columns"),
+        ({"genes": ["kind", "size"]}, "size is a gene and an objective, allowed is one of them"),
+        ({"objectives": ["round"]}, "an objective is called round, allowed are names other than round, slot"),
+        ({"title": "Mine!"}, "String should match pattern"),
+    ],
+)
+def test_what_is_wrong_without_the_file_is_found_without_it(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        table_of(Path("nowhere.csv"), **settings)
+
+
+def test_a_pattern_leaves_the_objectives_out(tmp_path: Path) -> None:
+    problem = table_of(written(tmp_path), genes=["*"]).problem()
+    assert [gene.name for gene in problem.space.genes] == ["kernel_1", "kernel_2", "kind"]
+
+
+@pytest.mark.parametrize(
+    ("column", "options", "ordered"),
+    [
+        ([True, False, True, False, True], (False, True), False),
+        ([3.0, 5.0, 3.0, 5.0, 3.0], (3, 5), True),
+        ([0.5, 1, 2, 2, 2], (0.5, 1.0, 2.0), True),
+        ([1, "x", 2.5, 1, 1], ("1", "2.5", "x"), False),
+        (["None", "conv", "NA", "conv", "nan"], ("NA", "None", "conv", "nan"), False),
+    ],
+)
+def test_options_are_numbers_or_truth_values_if_all_are_and_else_text(
+    tmp_path: Path, column: list[object], options: tuple[object, ...], ordered: bool
+) -> None:
+    (gene,) = table_of(written(tmp_path, kind=column), genes=["kind"]).problem().space.genes
+    assert (gene.options, [type(option) for option in gene.options]) == (options, [type(option) for option in options])
+    assert gene.is_ordered is ordered
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfkind,accuracy,size\r\nx,70,1\r\ny,80,2\r\n",
+        b"kind;accuracy;size\nx;70;1\ny;80;2\n",
+        b"kind\taccuracy\tsize\nx\t70\t1\ny\t80\t2\n",
+        b"kind, accuracy, size\nx, 70, 1\ny, 80, 2\nz, , 3\n",
+    ],
+    ids=["byte order mark and CRLF", "semicolons", "tabs", "blanks and a gap"],
+)
+def test_files_of_other_programs_are_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "mine.csv").write_bytes(content)
+    problem = table_of(tmp_path / "mine.csv", genes=["kind"]).problem()
+    assert problem.space.genes[0].options == ("x", "y")
+    assert problem.evaluate(rows([0], [1])).tolist() == [[-70, 1], [-80, 2]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read as a table"),
+        (b"kind,accuracy,size\n", "has no rows"),
+        (b"kind,accuracy,size\ngro\xdf,70,1\n", "has the byte 0xdf, allowed is UTF-8"),
+        (b"kind,accuracy,size\nx,70,1,9\ny,80,2,9\n", r"more values than the head has columns \(3\)"),
+        (b"kind,kind,accuracy,size\nx,y,70,1\n", "the column 'kind' occurs twice"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_clear_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "mine.csv").write_bytes(content)
+    with pytest.raises(ProblemError, match=f"mine.csv: .*{message}") as found:
+        table_of(tmp_path / "mine.csv", genes=["kind"]).problem()
     assert "\n" not in str(found.value)
 
 

@@ -7,7 +7,7 @@ the options themselves, `{"genes": [...]}`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -24,8 +24,8 @@ Option = StrictBool | StrictInt | StrictFloat | StrictStr
 Numbers = NDArray[np.int64]
 MOST_LISTED = 100_000
 """Architectures up to which a whole space is listed."""
-BLOCK = 256
-"""Architectures whose distances to all rows are computed at once."""
+BLOCK, ROWS = 256, 2048
+"""Architectures and rows whose distances are computed at once: few enough to stay in the cache."""
 
 
 class Condition(Settings):
@@ -87,9 +87,15 @@ class GeneSpace:
 
     def numbers(self, genotypes: Sequence[Genotype]) -> Numbers:
         """Option numbers (n, d) of genotypes."""
-        places = [{option: place for place, option in enumerate(gene.options)} for gene in self.genes]
-        rows = [[place[option] for place, option in zip(places, each["genes"], strict=True)] for each in genotypes]
+        rows = [
+            [place[option] for place, option in zip(self._places, each["genes"], strict=True)] for each in genotypes
+        ]
         return np.array(rows, dtype=np.int64).reshape(len(rows), len(self.genes))
+
+    @cached_property
+    def _places(self) -> list[dict[Option, int]]:
+        """Per gene, option -> its number."""
+        return [{option: place for place, option in enumerate(gene.options)} for gene in self.genes]
 
     def genotype(self, row: Numbers) -> Genotype:
         """The genotype of one row of option numbers."""
@@ -134,31 +140,55 @@ class GeneSpace:
 
     @cached_property
     def _listed(self) -> Numbers:
-        rows = (
-            np.indices(tuple(self.counts.tolist())).reshape(len(self.genes), -1).T if self.rows is None else self.rows
-        )
+        if self.rows is None:
+            steps = np.cumprod([1, *self.counts[:0:-1]])[::-1]
+            rows = np.arange(self.size)[:, None] // steps % self.counts
+        else:
+            rows = self.rows
         return np.unique(self.plain(rows.astype(np.int64)), axis=0)
 
-    def existing(self, numbers: Numbers) -> Numbers:
+    @cached_property
+    def _row_of(self) -> dict[bytes, int]:
+        """Key -> row of `_listed`."""
+        return {key: row for row, key in enumerate(self.keys(self._listed))}
+
+    def existing(self, numbers: Numbers, without: Collection[bytes] = ()) -> Numbers:
         """Per row the nearest architecture that exists: itself where every combination does.
 
-        Distance: per gene with an effect in either, the share of the options' range apart (ordered) or 1 (not).
+        Distance: per gene with an effect in either, the share of the options' range apart (ordered) or 1 (not). Where
+        only some combinations exist, those whose key is in `without` are passed over as long as there are others.
         """
         numbers = self.plain(numbers)
         if self.rows is None:
             return numbers
-        listed = self._listed
-        ordered = np.array([gene.is_ordered for gene in self.genes])
-        spans = np.maximum(self.counts - 1, 1)
-        nearest = []
-        for start in range(0, len(numbers), BLOCK):
-            block = numbers[start : start + BLOCK]
-            distance = np.zeros((len(block), len(listed)), dtype=np.float32)
-            for gene in range(len(self.genes)):
-                apart = np.abs(block[:, gene, None] - listed[None, :, gene])
-                distance += apart / np.float32(spans[gene]) if ordered[gene] else apart > 0
-            nearest.append(distance.argmin(axis=1))
-        return listed[np.concatenate(nearest)] if nearest else numbers
+        found = np.array([-1 if key in without else self._row_of.get(key, -1) for key in self.keys(numbers)], dtype=int)
+        missing = np.flatnonzero(found < 0)
+        taken = [self._row_of[key] for key in without if key in self._row_of]
+        for start in range(0, len(missing), BLOCK):
+            block = missing[start : start + BLOCK]
+            found[block] = self._nearest(numbers[block], taken)
+        return np.asarray(self._listed[found])
+
+    def _nearest(self, numbers: Numbers, taken: list[int]) -> Numbers:
+        """Per row (n, d) that of `_listed` at the least distance; of several, the first that is not `taken`."""
+        shares = []
+        for gene, column in zip(self.genes, numbers.T, strict=True):
+            apart = np.abs(np.arange(len(gene.options))[:, None] - column)
+            share = apart / max(len(gene.options) - 1, 1) if gene.is_ordered else apart > 0
+            shares.append(share.astype(np.float32))
+        least, nearest = np.full(len(numbers), np.inf), np.zeros(len(numbers), dtype=np.int64)
+        penalty = np.zeros(len(self._listed), dtype=np.float32)
+        penalty[taken] = len(self.genes) + 1
+        for start in range(0, len(self._listed), ROWS):
+            rows = self._listed[start : start + ROWS]
+            distance = np.repeat(penalty[start : start + ROWS, None], len(numbers), axis=1)
+            for column, share in enumerate(shares):
+                distance += share.take(rows[:, column], axis=0)
+            best = distance.argmin(axis=0)
+            found = distance[best, np.arange(len(numbers))]
+            nearest = np.where(found < least, best + start, nearest)
+            least = np.minimum(least, found)
+        return nearest
 
     def draw(self, count: int, rng: np.random.Generator) -> Numbers:
         """`count` rows, every gene uniform, or uniform among the rows that exist."""

@@ -134,10 +134,10 @@ def _shortlist(request: Request, model: _Model) -> Numbers:
     if rows is None:
         rows, _ = evolved(request, model.mean, POPULATION, GENERATIONS)
     seen = taken(request)
-    rows = rows[np.array([key not in seen for key in space.keys(rows)], dtype=bool)]
+    rows = np.asarray(rows[np.array([key not in seen for key in space.keys(rows)], dtype=bool)])
     if len(rows) <= SHORTLIST:
         return rows
-    return rows[np.argpartition(_behind(model.mean(rows)), SHORTLIST)[:SHORTLIST]]
+    return np.asarray(rows[np.argpartition(_behind(model.mean(rows)), SHORTLIST)[:SHORTLIST]])
 
 
 def _behind(values: Values) -> Values:

@@ -185,7 +185,8 @@ def suggested(
 ) -> list[Suggestion]:
     """Suggestions for the slots from `first` on, out of rows that `make(count, rng)` gives.
 
-    Rows are moved to architectures that exist. Known ones are left out, unless `repeats`; slots that are still empty
+    Rows are moved to architectures that exist and, where not all combinations do, are unknown. Known ones are left out,
+    unless `repeats`; slots that are still empty
     after `TRIES` get unknown architectures drawn at random, as far as there are any.
     """
     space, wanted = space_of(request), request.count - first
@@ -195,7 +196,7 @@ def suggested(
     found: list[Suggestion] = []
 
     def add(rows: Numbers, why: str, keep_known: bool) -> None:
-        rows = space.existing(rows)
+        rows = space.existing(rows, () if keep_known else seen)
         for row, key in zip(rows, space.keys(rows), strict=True):
             if len(found) < wanted and (keep_known or key not in seen):
                 seen.add(key)
