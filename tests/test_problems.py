@@ -149,7 +149,7 @@ def test_the_nearest_row_is_at_the_least_distance(space: GeneSpace, seed: int) -
 
     def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         apart = np.abs(one - other)
-        return np.where(ordered, apart / np.maximum(space.counts - 1, 1), apart > 0).sum(axis=-1)
+        return np.asarray(np.where(ordered, apart / np.maximum(space.counts - 1, 1), apart > 0).sum(axis=-1))
 
     found = distance(asked, space.existing(asked))
     least = np.array([distance(row, listed).min() for row in asked])
