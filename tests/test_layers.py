@@ -20,7 +20,7 @@ BELOW = {
     "pareto": {"records"},
     "predictors": {"spaces"},
     "strategies": {"records", "settings", "spaces", "pareto", "predictors"},
-    "problems": {"randomness", "settings", "spaces", "tasks"},
+    "problems": {"configuration", "randomness", "settings", "spaces", "tasks"},
     "evaluation": {"records", "randomness", "settings", "spaces", "tasks"},
     "layout": {"records"},
     "experiment": {"configuration", "layout", "settings", "spaces", "strategies", "tasks", "evaluation"},
