@@ -118,8 +118,10 @@ def test_one_and_several_objectives(objectives: tuple[str, ...], multivariate: b
 def test_a_search_spends_its_budget_on_different_architectures_and_can_be_repeated() -> None:
     cell = Cell(genes=6, options=3).problem()
     history, _ = search(cell, TPE(), 3, BUDGET)
-    keys = cell.space.keys(cell.space.numbers([evaluation.proposal.genotype for evaluation in history]))
+    new = [evaluation for evaluation in history if evaluation.proposal.duplicate_of is None]
+    keys = cell.space.keys(cell.space.numbers([evaluation.proposal.genotype for evaluation in new]))
     assert len(set(keys)) == len(keys) == BUDGET.evaluations
+    assert {each.proposal.origin for each in history if each.proposal.duplicate_of is not None} <= {"initial"}
     again, _ = search(cell, TPE(), 3, BUDGET)
     assert [each.proposal for each in again] == [each.proposal for each in history]
 

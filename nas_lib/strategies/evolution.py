@@ -7,6 +7,7 @@ is known is proposed again, except by the published operators, which repeat what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -237,9 +238,16 @@ def survival_of(name: str, objectives: int) -> Survival:
 
         return AGEMOEASurvival()
     from pymoo.algorithms.moo.nsga3 import ReferenceDirectionSurvival
+
+    return ReferenceDirectionSurvival(_directions(objectives))
+
+
+@lru_cache
+def _directions(objectives: int) -> np.ndarray:
+    """Reference directions by Riesz energy, which take half a second to find."""
     from pymoo.util.ref_dirs import get_reference_directions
 
-    return ReferenceDirectionSurvival(get_reference_directions("energy", objectives, DIRECTIONS, seed=1))
+    return np.asarray(get_reference_directions("energy", objectives, DIRECTIONS, seed=1))
 
 
 def _survivors(request: Request, survival: Survival, size: int) -> Population:
