@@ -1,15 +1,13 @@
 """Neural architecture search: from a data set to a Pareto front of networks, retrained, tested and explained.
 
+A configuration with the key `experiment` is that; one with the key `laboratory` compares strategies on tables.
 Without --configfile the experiment of config/digits.yaml runs.
 """
 
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/session.smk"
-include: "workflow/rules/prepare.smk"
-include: "workflow/rules/search.smk"
-include: "workflow/rules/finalists.smk"
-include: "workflow/rules/report.smk"
+include: f"workflow/rules/{KIND}.smk"
 
 
 rule all:

@@ -6,15 +6,19 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from nas_lib.experiment import ConfigurationError, load, refuse_other_settings, schema
+from nas_lib.configuration import ConfigurationError
+from nas_lib.experiment import load, refuse_other_settings, schema
 from nas_lib.settings import UserError
 
 if TYPE_CHECKING:
+    from nas_lib.laboratory.settings import Laboratory
     from nas_lib.search import Search
 
 app = typer.Typer(
@@ -56,10 +60,18 @@ def _search(file: Path, strategy: str, seed: int, threads: int | None = None) ->
             f"--threads: found {threads}, allowed is resources.threads, which is {experiment.resources.threads}: "
             "results depend on the number of threads (does snakemake have fewer --cores?)"
         )
-    # Libraries read these when they are first imported, which is after this line.
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = str(experiment.resources.threads)
+    _limit_threads(experiment.resources.threads)
     return Search(experiment, strategy, seed)
+
+
+def _limit_threads(count: int) -> None:
+    """CPU threads of this process."""
+    from threadpoolctl import threadpool_limits
+
+    # Libraries read these when they are first imported; NumPy, which is there already, is told.
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(count)
+    threadpool_limits(limits=count)
 
 
 @app.command()
@@ -213,15 +225,26 @@ def report(file: File) -> None:
     write_report(load(file))
 
 
+T = TypeVar("T")
+
+
+def _unless_unavailable(track: Callable[[], T]) -> T | dict[str, str]:
+    """What tracking gives; a server that is down is a warning, and what it said of itself."""
+    from nas_lib.mlflow_store import TrackingUnavailable
+
+    try:
+        return track()
+    except TrackingUnavailable as error:
+        typer.echo(f"warning: {error}", err=True)
+        return {"unavailable": str(error)}
+
+
 @app.command()
 def tracking_store(file: File) -> None:
     """Prepare the MLflow store: migrate it and create the experiment."""
     from nas_lib import tracking
 
-    try:
-        tracking.prepare(load(file))
-    except tracking.TrackingUnavailable as error:
-        typer.echo(f"warning: {error}", err=True)
+    _unless_unavailable(lambda: tracking.prepare(load(file)))
 
 
 @app.command()
@@ -233,15 +256,15 @@ def track(
     from nas_lib.layout import write_json
 
     experiment = load(file)
-    try:
+
+    def everything() -> dict[str, Any]:
         synced = vars(tracking.sync(experiment))
         tracking.log_report(experiment)
-        synced |= {"model_versions": tracking.register(experiment)}
-    except tracking.TrackingUnavailable as error:
-        typer.echo(f"warning: {error}", err=True)
-        synced = {"unavailable": str(error)}
+        return synced | {"model_versions": tracking.register(experiment)}
+
+    became = _unless_unavailable(everything)
     if done is not None:
-        write_json(done, synced)
+        write_json(done, became)
 
 
 @app.command()
@@ -265,3 +288,121 @@ def progress(file: File) -> None:
     experiment = load(file)
     searches = snapshot(experiment)
     typer.echo("\n".join([*(line(search) for search in searches), total_line(experiment, searches)]))
+
+
+# --- the laboratory --------------------------------------------------------------------------------
+
+laboratory_app = typer.Typer(
+    help="The search laboratory: strategies on problems whose every architecture is known.", no_args_is_help=True
+)
+app.add_typer(laboratory_app, name="laboratory")
+
+LaboratoryFile = Annotated[
+    Path, typer.Argument(help="The laboratory: its YAML file, or the laboratory.json of its results.")
+]
+
+
+def _laboratory(file: Path) -> Laboratory:
+    from nas_lib.laboratory.settings import load
+
+    return load(file)
+
+
+@contextmanager
+def _needing_results() -> Iterator[None]:
+    """A result that is not there yet is one clear line."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{error.filename or error}: is missing; run the searches first") from None
+
+
+@laboratory_app.command("validate")
+def validate_laboratory(file: LaboratoryFile) -> None:
+    """Check a configuration and read its tables; all mistakes at once."""
+    laboratory = _laboratory(file)
+    problems = laboratory.checked_problems()
+    typer.echo(
+        f"{file}: {len(problems)} problems x {len(laboratory.labels)} strategies x {len(laboratory.seeds)} seeds x "
+        f"{laboratory.budget.evaluations} evaluations"
+    )
+    for title, problem in problems.items():
+        members = f"{len(problem.front)} of them on the front" if problem.front is not None else "front unknown"
+        size = f"{problem.space.size:,}" if problem.space.size < 10**9 else f"{problem.space.size:.1e}"
+        typer.echo(
+            f"{title}: {len(problem.space.genes)} genes, {size} architectures, {members}; "
+            f"minimised: {', '.join(problem.objectives)}"
+        )
+
+
+@laboratory_app.command("schema")
+def print_laboratory_schema() -> None:
+    """Print the JSON schema of a laboratory's configuration, for editors."""
+    from nas_lib.laboratory.settings import schema
+
+    typer.echo(json.dumps(schema(), indent=2))
+
+
+@laboratory_app.command("search")
+def search_laboratory(
+    file: LaboratoryFile,
+    problem: Annotated[str, typer.Option(help="Name (title) of the problem.")],
+    strategy: Strategy,
+    seed: Seed,
+) -> None:
+    """Run one search."""
+    laboratory = _laboratory(file)
+    asked = (("problem", problem, laboratory.titles), ("strategy", strategy, laboratory.labels))
+    mistakes = [
+        f"--{option}: found {found!r}, allowed is one of {list(allowed)}"
+        for option, found, allowed in (*asked, ("seed", seed, laboratory.seeds))
+        if found not in allowed
+    ]
+    if mistakes:
+        raise ConfigurationError("\n".join(mistakes))
+    _limit_threads(1)
+    from nas_lib.laboratory.search import run_search
+
+    run_search(laboratory, problem, strategy, seed)
+
+
+@laboratory_app.command("compare")
+def compare_laboratory(file: LaboratoryFile) -> None:
+    """Compare the searches of a laboratory."""
+    from nas_lib.laboratory.comparison import write_comparison
+
+    with _needing_results():
+        write_comparison(_laboratory(file))
+
+
+@laboratory_app.command("figures")
+def draw_laboratory(file: LaboratoryFile) -> None:
+    """Draw the figures of a laboratory as SVG and PDF, and write its tables."""
+    from nas_lib.report.laboratory import write_figures
+
+    with _needing_results():
+        write_figures(_laboratory(file))
+
+
+@laboratory_app.command("report")
+def report_laboratory(file: LaboratoryFile) -> None:
+    """Write the report of a laboratory."""
+    from nas_lib.report.laboratory import write_report
+
+    with _needing_results():
+        write_report(_laboratory(file))
+
+
+@laboratory_app.command("track")
+def track_laboratory(
+    file: LaboratoryFile, done: Annotated[Path | None, typer.Option(help="Written with what became of it.")] = None
+) -> None:
+    """Bring MLflow in line with the results; a server that is down is a warning, not an error."""
+    from nas_lib.laboratory.tracking import sync
+    from nas_lib.layout import write_json
+
+    laboratory = _laboratory(file)
+    with _needing_results():
+        became = _unless_unavailable(lambda: vars(sync(laboratory)))
+    if done is not None:
+        write_json(done, became)

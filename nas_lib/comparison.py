@@ -1,6 +1,6 @@
 """What searches found, on one scale: hypervolume over evaluations, across seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,12 +70,15 @@ def compare_histories(
     }
 
 
-def paired(values: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+def paired(
+    values: Mapping[str, Mapping[int, float]],
+    interval: Callable[[Sequence[float]], pareto.Interval] = pareto.mean_interval,
+) -> dict[str, Any]:
     """Mean of every strategy over its seeds, and its difference to the last strategy (baseline) over common seeds.
 
     `values` is strategy label -> seed -> value. Searches of one seed share initial sample and training seeds, so
     differences are taken per seed and tested by Wilcoxon's signed ranks; `p_holm` is corrected for the number of
-    strategies that are compared with the baseline.
+    strategies that are compared with the baseline. `interval` gives the intervals of means.
     """
     baseline = list(values)[-1]
     differences = {
@@ -87,8 +90,8 @@ def paired(values: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
     corrected = pareto.holm([test.p for test in tests.values()])
     return {
         "baseline": baseline,
-        "final": {label: vars(pareto.mean_interval(list(seeds.values()))) for label, seeds in values.items() if seeds},
-        "differences": {label: vars(pareto.mean_interval(found)) for label, found in differences.items() if found},
+        "final": {label: vars(interval(list(seeds.values()))) for label, seeds in values.items() if seeds},
+        "differences": {label: vars(interval(found)) for label, found in differences.items() if found},
         "tests": {
             label: {**vars(test), "p_holm": p} for (label, test), p in zip(tests.items(), corrected, strict=True)
         },

@@ -1,22 +1,27 @@
 """The configuration of an experiment: one YAML file, validated as a whole before anything runs."""
 
-import difflib
 import json
-import re
-import types
-import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
-import yaml
-from pydantic import Field, StrictInt, TypeAdapter, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, StrictInt, field_validator, model_validator
 
+from nas_lib.configuration import (
+    ConfigurationError,
+    Name,
+    ResultsFolder,
+    checked,
+    folder_mistake,
+    named,
+    read,
+    refuse_other_kind,
+    valid_sections,
+)
 from nas_lib.evaluation.objectives import Constraint, Objective
 from nas_lib.evaluation.settings import Latency, Resources, Training
 from nas_lib.layout import ExperimentFolder
-from nas_lib.settings import Settings, UserError
+from nas_lib.settings import Settings
 from nas_lib.spaces import SpaceSettings
 from nas_lib.strategies import StrategySettings, impossible
 from nas_lib.strategies.request import Plan
@@ -24,10 +29,6 @@ from nas_lib.tasks import TaskSettings
 
 ATTEMPTS = 4
 """Times a candidate whose process dies without finishing an epoch is tried before it is recorded as failed."""
-
-
-class ConfigurationError(UserError):
-    """The configuration is wrong. The message has one line per mistake."""
 
 
 class Budget(Settings):
@@ -127,44 +128,19 @@ class Tracking(Settings):
     uri: str | None = None
     """Any MLflow tracking URI: a SQLite file, or the address of a server. Default: `mlflow.db` in `results`."""
 
-
-SLUG = r"^[a-z0-9][a-z0-9_-]{0,63}$"
-"""No dots, so that no folder has the name of a file beside it."""
-FOLDER_NAME = r"^[^{}*?\[\]\n]+$"
-"""Braces would be wildcards of the workflow."""
-PATTERNS = {
-    SLUG: "1 to 64 small letters, digits, '_' and '-', beginning with a letter or digit",
-    FOLDER_NAME: "a path of at least one character, without braces, brackets, '*' and '?'",
-}
-ALLOWED = {
-    "int_": "a whole number",
-    "float_": "a number",
-    "string_type": "text",
-    "bool_": "true or false",
-    "tuple_type": "a list",
-    "model_": "a mapping of keys to values",
-    "dict_type": "a mapping of keys to values",
-    "too_short": "at least one entry",
-    "path_type": "a path",
-    "invalid_key": "a key that is text",
-}
-"""Plain words for the kinds of mistakes that pydantic describes for programmers, by how the kind begins."""
-
-
-RESERVED = frozenset({"benchmarks", "figures", "logs", "tables"})
-"""Folders of an experiment that are no searches."""
-ARTIFACTS = "mlartifacts"
-"""The folder of `results` that is no experiment but MLflow's."""
+    def uri_for(self, results: str) -> str:
+        """Where MLflow keeps the runs of what lies in the folder `results`."""
+        return self.uri or f"sqlite:///{results}/mlflow.db"
 
 
 class Experiment(Settings):
     """Everything about one experiment."""
 
-    experiment: str = Field(pattern=SLUG)
+    experiment: Name
     """Name of the experiment: its folder under `results` and its name in MLflow."""
     description: str = ""
     """A sentence for the report."""
-    results: str = Field(default="results", pattern=FOLDER_NAME)
+    results: ResultsFolder = "results"
     """Folder of all results."""
     task: TaskSettings
     """The data set."""
@@ -194,37 +170,18 @@ class Experiment(Settings):
     tracking: Tracking = Tracking()
     """The MLflow store that shows every run."""
 
-    @field_validator("experiment")
-    @classmethod
-    def _not_artifacts(cls, name: str) -> str:
-        if name == ARTIFACTS:
-            raise ValueError(f"found {name!r}, allowed is any name but that of MLflow's folder beside the experiments")
-        return name
-
-    @field_validator("results")
-    @classmethod
-    def _home_expanded(cls, results: str) -> str:
-        try:
-            return str(Path(results).expanduser())
-        except RuntimeError as error:
-            raise ValueError(f"found {results!r}, allowed is ~ of a user with a home folder") from error
-
     @field_validator("strategies", "objectives", mode="before")
     @classmethod
     def _names_are_enough(cls, value: object) -> object:
-        return _named(value)
+        return named(value)
 
     @field_validator("strategies")
     @classmethod
     def _labels_differ(cls, strategies: tuple[StrategySettings, ...]) -> tuple[StrategySettings, ...]:
         labels = [label_of(strategy) for strategy in strategies]
         for label in labels:
-            if label in RESERVED:
-                raise ValueError(
-                    f"label {label!r} is the name of another folder, allowed is any but {sorted(RESERVED)}"
-                )
-            if not re.fullmatch(SLUG, label):
-                raise ValueError(f"label {label!r} is a folder name, allowed is {PATTERNS[SLUG]}")
+            if mistake := folder_mistake(label):
+                raise ValueError(f"label {mistake}")
         if len(set(labels)) < len(labels):
             raise ValueError(f"{labels} repeats a name: give each entry its own `label`")
         return strategies
@@ -260,7 +217,7 @@ class Experiment(Settings):
     @property
     def tracking_uri(self) -> str:
         """Where MLflow keeps the runs."""
-        return self.tracking.uri or f"sqlite:///{self.results}/mlflow.db"
+        return self.tracking.uri_for(self.results)
 
     @property
     def labels(self) -> list[str]:
@@ -305,13 +262,6 @@ class Experiment(Settings):
         return self.strategies[self.labels.index(label)]
 
 
-def _named(value: object) -> object:
-    """A list in which a bare name stands for the entry of that name."""
-    return (
-        [{"name": entry} if isinstance(entry, str) else entry for entry in value] if isinstance(value, list) else value
-    )
-
-
 def label_of(strategy: StrategySettings) -> str:
     """The name a strategy's search has in folders, tables and plots."""
     return strategy.label or strategy.name
@@ -323,57 +273,7 @@ def load(path: Path) -> Experiment:
     Raises:
         ConfigurationError: all mistakes of the file, one line each.
     """
-    return parse(_read(path), str(path))
-
-
-def load_merged(paths: Sequence[Path], overrides: Mapping[str, Any]) -> Experiment:
-    """The experiment of several files, later ones over earlier ones key by key, and overrides over all.
-
-    Raises:
-        ConfigurationError: all mistakes, one line each.
-    """
-    contents = [_read(path) for path in paths]
-    if len(contents) == 1 and not overrides:
-        return parse(contents[0], str(paths[0]))
-    merged: dict[str, Any] = {}
-    for content in [*contents, overrides]:
-        if isinstance(content, Mapping):
-            _merge(merged, content)
-    return parse(merged, " + ".join([*map(str, paths), *(["--config"] if overrides else [])]))
-
-
-def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
-    for key, value in above.items():
-        if isinstance(value, Mapping) and isinstance(below.get(key), dict):
-            _merge(below[key], value)
-        else:
-            below[key] = value
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that occurs twice in a mapping, of which YAML would silently take the last."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    raise yaml.MarkedYAMLError(problem=f"key {key.value!r} occurs twice", problem_mark=key.start_mark)
-                seen.add((key.tag, key.value))
-        return node
-
-
-def _read(path: Path) -> object:
-    try:
-        return _Loader(path.read_text()).get_single_data()
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2024-13-01
-        where = getattr(error, "problem_mark", None)
-        line = f" line {where.line + 1}, column {where.column + 1}:" if where else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
-        raise ConfigurationError(f"{path}:{line} not valid YAML: {problem}") from error
+    return parse(read(path), str(path))
 
 
 def parse(content: object, source: str) -> Experiment:
@@ -382,43 +282,12 @@ def parse(content: object, source: str) -> Experiment:
     Raises:
         ConfigurationError: all mistakes, one line each: source, path of the key, what was found, what is allowed.
     """
-    if not isinstance(content, Mapping):
-        raise ConfigurationError(f"{source}: found {_shown(content)}, allowed is a mapping of keys to values")
-    mistakes = []
-    experiment = None
-    try:
-        experiment = Experiment.model_validate(content)
-    except ValidationError as error:
-        mistakes += [_line(details) for details in _without_consequences(error.errors())]
-    mistakes += _impossible_combinations(_valid_sections(content))
+    refuse_other_kind(content, "experiment", source)
+    experiment, mistakes = checked(Experiment, content, source)
+    mistakes += _impossible_combinations(valid_sections(Experiment, cast(Mapping[str, Any], content)))
     if mistakes or experiment is None:
         raise ConfigurationError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
     return experiment
-
-
-def _without_consequences(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """The mistakes without those that follow from one further inside: a list is too short without its bad items."""
-
-    def caused(details: ErrorDetails) -> bool:
-        place = details["loc"]
-        inside = any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in errors)
-        return details["type"] == "too_short" and inside
-
-    return [details for details in errors if not caused(details)]
-
-
-def _valid_sections(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections that are right in themselves, so that combinations are checked even when others are wrong."""
-    sections: dict[str, Any] = {}
-    for key, field in Experiment.model_fields.items():
-        value = content.get(key, field.get_default())
-        if key in {"strategies", "objectives"}:
-            value = _named(value)
-        try:
-            sections[key] = TypeAdapter[Any](field.rebuild_annotation()).validate_python(value)
-        except ValidationError:
-            continue
-    return sections
 
 
 def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
@@ -465,96 +334,6 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
             if count < fewest or (most is not None and count > most):
                 allowed = f"exactly {fewest}" if fewest == most else f"{fewest} or more"
                 yield f"{where}: found {count} objectives, allowed is {allowed}"
-
-
-def _line(details: ErrorDetails) -> str:
-    """One mistake in one line: path of the key, what was found, what is allowed."""
-    path, model = _resolve(details["loc"])
-    where = ".".join(path) or "the file"
-    kind = details["type"]
-    context = details.get("ctx", {})
-    found = _shown(details["input"])
-    if kind == "extra_forbidden":
-        known = list(model.model_fields) if model else []
-        return f"{where}: unknown key{_nearest(path[-1], known)}; allowed are {', '.join(known)}"
-    if kind == "missing":
-        return f"{where}: missing; this key is required"
-    if kind in {"union_tag_invalid", "union_tag_not_found"}:
-        tags = context.get("expected_tags", "")
-        names = [name.strip("' ") for name in tags.split(",")] if tags else []
-        tag = context.get("tag", "")
-        key = context.get("discriminator", "'name'").strip("'")
-        found = _shown(tag) if tag else found
-        allowed = f"one of {tags}" if tags else f"a mapping with the key {key!r}"
-        return f"{where}.{key}: found {found}{_nearest(tag, names)}, allowed is {allowed}"
-    if kind == "string_pattern_mismatch":
-        pattern = context["pattern"]
-        return f"{where}: found {found}, allowed is {PATTERNS.get(pattern, f'text of the form {pattern}')}"
-    if kind == "value_error":
-        return f"{where}: {details['msg'].removeprefix('Value error, ')}"
-    plain = next((words for start, words in ALLOWED.items() if kind.startswith(start)), None)
-    allowed = plain or details["msg"].removeprefix("Input should be ")
-    hint = _nearest(str(details["input"]), re.findall(r"'([^']*)'", allowed)) if kind == "literal_error" else ""
-    return f"{where}: found {found}{hint}, allowed is {allowed[0].lower()}{allowed[1:]}"
-
-
-def _nearest(found: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(found, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def _resolve(location: tuple[int | str, ...]) -> tuple[list[str], type[Settings] | None]:
-    """The path of a key as the user wrote it, and the section that holds its last part.
-
-    Pydantic puts the tags of unions into its locations; they are no keys and are left out.
-    """
-    path: list[str] = []
-    annotation: Any = Experiment
-    section: type[Settings] | None = None
-    for part in location:
-        members = _sections(annotation)
-        if isinstance(part, int):
-            path.append(str(part))
-            annotation = next(iter(typing.get_args(_sequence(annotation))), None)
-            continue
-        tagged = [member for member in members if len(members) > 1 and part in _tags(member)]
-        if tagged:
-            annotation = tagged[0]
-            continue
-        section = next((member for member in members if part in member.model_fields), members[0] if members else None)
-        if section is None and path and not members:
-            continue
-        path.append(str(part))
-        annotation = section.model_fields[part].annotation if section and part in section.model_fields else None
-    return path, section
-
-
-def _sections(annotation: Any) -> list[type[Settings]]:
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return [annotation]
-    if typing.get_origin(annotation) in {typing.Union, types.UnionType, typing.Annotated}:
-        return [section for argument in typing.get_args(annotation) for section in _sections(argument)]
-    return []
-
-
-def _sequence(annotation: Any) -> Any:
-    if typing.get_origin(annotation) in {typing.Union, types.UnionType, typing.Annotated}:
-        return next((argument for argument in typing.get_args(annotation) if typing.get_args(argument)), annotation)
-    return annotation
-
-
-def _tags(section: type[Settings]) -> set[str]:
-    return {
-        value
-        for field in section.model_fields.values()
-        for value in typing.get_args(field.annotation)
-        if typing.get_origin(field.annotation) is typing.Literal and isinstance(value, str)
-    }
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def schema() -> dict[str, Any]:

@@ -134,6 +134,69 @@ class ExperimentFolder:
         return self.path / "report.html"
 
 
+@dataclass(frozen=True)
+class TrialFolder:
+    """The files of one search of the laboratory: one strategy on one problem with one seed."""
+
+    path: Path
+
+    @property
+    def history(self) -> Path:
+        """All evaluations as a table, repeats included."""
+        return self.path / "history.parquet"
+
+    @property
+    def rounds(self) -> Path:
+        """CPU seconds of each round's proposals, and when the search began and ended. Written last."""
+        return self.path / "rounds.json"
+
+
+@dataclass(frozen=True)
+class LaboratoryFolder:
+    """The files of one comparison in the laboratory."""
+
+    path: Path
+
+    @property
+    def configuration(self) -> Path:
+        """The laboratory as it runs, defaults filled in."""
+        return self.path / "laboratory.json"
+
+    def search(self, problem: str, strategy: str, seed: int | str) -> TrialFolder:
+        """The files of one search."""
+        return TrialFolder(self.path / problem / strategy / f"seed-{seed}")
+
+    @property
+    def comparison(self) -> Path:
+        """Statistics over all searches."""
+        return self.path / "comparison.json"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures."""
+        return self.path / "figures"
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the numbers behind the figures."""
+        return self.path / "tables"
+
+    @property
+    def benchmarks(self) -> Path:
+        """Folder of what Snakemake measured of its jobs."""
+        return self.path / "benchmarks"
+
+    @property
+    def tracking(self) -> Path:
+        """What was last brought in line in MLflow."""
+        return self.path / "tracking.json"
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained page."""
+        return self.path / "report.html"
+
+
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a file as a whole or not at all: a reader never sees half of it, a kill leaves the old one.
 

@@ -1,5 +1,6 @@
 """Fronts, hypervolume and statistics across seeds. Every objective is minimised."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,10 @@ from nas_lib.records import Evaluation, History
 
 MARGIN = 0.1
 """Where a reference value is not given: how far it lies beyond the worst value, as a share of the range."""
+RESAMPLES = 2000
+"""Of every bootstrap."""
+ROUNDING = 1e-9
+"""Hypervolumes that are so close are the same."""
 
 
 def objective_matrix(history: History, names: Sequence[str]) -> np.ndarray:
@@ -66,30 +71,65 @@ def hypervolume(points: np.ndarray, scale: Scale) -> float:
     """
     import moocore
 
+    scaled = _scaled(points, scale)
+    if not len(scaled):
+        return 0.0
+    return float(moocore.hypervolume(scaled, ref=np.ones(scaled.shape[1]))) if scaled.shape[1] else 1.0
+
+
+def running_hypervolume(points: np.ndarray, scale: Scale) -> np.ndarray:
+    """Hypervolume of the first 1, 2, ... n points (n, m), shape (n,).
+
+    A point adds what lies between it and the reference point, less what those before it dominate of that (exclusive
+    hypervolume: While, Bradstreet and Barone 2012).
+    """
+    import moocore
+
+    scaled = _scaled(points, scale)
+    if not len(scaled) or not scaled.shape[1]:
+        return np.full(len(points), float(len(scaled) > 0))
+    reference = np.ones(scaled.shape[1])
+    members, value, values = np.empty((0, scaled.shape[1])), 0.0, []
+    for point in scaled:
+        if (point < reference).all() and not (members <= point).all(axis=1).any():
+            before = moocore.hypervolume(np.maximum(members, point), ref=reference) if len(members) else 0.0
+            value += max(0.0, float(np.prod(reference - point) - before))
+            members = np.vstack([members[~(point <= members).all(axis=1)], point])
+        values.append(value)
+    return np.array(values)
+
+
+def _scaled(points: np.ndarray, scale: Scale) -> np.ndarray:
+    """Points (n, m) in units of the box, without objectives in which it has no extent; none for a box turned over."""
     extent = scale.reference - scale.ideal
     used = extent > 0
-    if not len(points) or (extent < 0).any():
-        return 0.0
-    if not used.any():
-        return 1.0
-    scaled = (points[:, used] - scale.ideal[used]) / extent[used]
-    return float(moocore.hypervolume(scaled, ref=np.ones(int(used.sum()))))
+    if (extent < 0).any():
+        return np.empty((0, len(extent)))
+    scaled: np.ndarray = (points[:, used] - scale.ideal[used]) / extent[used]
+    return scaled
 
 
 def hypervolume_trace(history: History, names: Sequence[str], scale: Scale) -> list[float]:
     """Hypervolume after each evaluation of a history, those that do not count and duplicates included."""
+    counts = np.array([evaluation.counts for evaluation in history], dtype=bool)
+    points = objective_matrix([evaluation for evaluation in history if evaluation.counts], names)
+    values = np.append(0.0, running_hypervolume(points, scale))
+    return [float(value) for value in values[np.cumsum(counts)]]
+
+
+def igd_plus(points: np.ndarray, front: np.ndarray) -> float:
+    """Mean distance by which the points (n, m) fall short of a front (k, m), as a share of its range; 0 is best.
+
+    IGD+ (Ishibuchi, Masuda, Tanigaki and Nojima 2015), computed by moocore on objectives divided by the extent of the
+    front; one in which it has no extent is left as it is. Infinite without points.
+    """
     import moocore
 
-    trace = []
-    points = np.empty((0, len(names)))
-    value = 0.0
-    for evaluation in history:
-        if evaluation.counts:
-            points = np.vstack([points, objective_matrix([evaluation], names)])
-            points = points[moocore.is_nondominated(points)]
-            value = hypervolume(points, scale)
-        trace.append(value)
-    return trace
+    if not len(points):
+        return float("inf")
+    extent = np.ptp(front, axis=0)
+    extent = np.where(extent > 0, extent, 1.0)
+    return float(moocore.igd_plus(points / extent, ref=front / extent))
 
 
 def spread_selection(members: History, names: Sequence[str], count: int) -> History:
@@ -157,6 +197,42 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
         return Interval(mean, mean, mean, 1)
     half = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * stats.sem(values))
     return Interval(mean, mean - half, mean + half, len(values))
+
+
+def bootstrap_means(table: np.ndarray, rng: np.random.Generator, confidence: float = 0.95) -> np.ndarray:
+    """Low and high end of the confidence interval of the mean of every column of a table (n, k): shape (2, k).
+
+    Bias-corrected and accelerated bootstrap over rows (Efron 1987), by scipy. Without extent for a single row and for a
+    column that does not vary.
+    """
+    from scipy import stats
+
+    ends = np.tile(table.mean(axis=0), (2, 1))
+    vary = np.ptp(table, axis=0) > 0
+    if vary.any():
+        found = stats.bootstrap(
+            (table[:, vary],),
+            np.mean,
+            n_resamples=RESAMPLES,
+            axis=0,
+            confidence_level=confidence,
+            method="BCa",
+            rng=rng,
+        ).confidence_interval
+        ends[:, vary] = found.low, found.high
+    return ends
+
+
+def bootstrap_interval(values: Sequence[float], rng: np.random.Generator, confidence: float = 0.95) -> Interval:
+    """Mean and bootstrap interval, see `bootstrap_means`; without extent for values that do not vary, or a single one.
+
+    Raises:
+        ValueError: no values.
+    """
+    if not len(values):
+        raise ValueError("no values")
+    low, high = bootstrap_means(np.array(values, dtype=float)[:, None], rng, confidence)[:, 0]
+    return Interval(float(np.mean(values)), float(low), float(high), len(values))
 
 
 def attainment_surface(fronts: Sequence[np.ndarray], at_least: int) -> np.ndarray:
@@ -228,6 +304,146 @@ def mean_ranks(values: Sequence[Sequence[float]]) -> list[float]:
     from scipy import stats
 
     return [float(rank) for rank in stats.rankdata(-np.array(values, dtype=float), axis=1).mean(axis=0)]
+
+
+@dataclass(frozen=True)
+class FriedmanTest:
+    """Whether any competitor ranks differently from the others."""
+
+    p: float
+    """Probability of mean ranks at least as far apart, were ranks chance."""
+    statistic: float
+    """Chi squared with one degree of freedom less than there are competitors, corrected for ties."""
+
+
+def friedman_test(values: Sequence[Sequence[float]]) -> FriedmanTest:
+    """Friedman's test (1937), by scipy. Rows: blocks, columns: competitors. Where nothing differs p is 1.
+
+    Raises:
+        ValueError: fewer than three competitors, for which scipy has no test; take `signed_rank_test` for two.
+    """
+    from scipy import stats
+
+    table = np.array(values, dtype=float)
+    if table.shape[1] < 3:
+        raise ValueError(f"found {table.shape[1]} competitors, allowed are 3 or more")
+    if (np.ptp(table, axis=1) == 0).all():
+        return FriedmanTest(p=1.0, statistic=0.0)
+    found = stats.friedmanchisquare(*table.T)
+    return FriedmanTest(p=float(found.pvalue), statistic=float(found.statistic))
+
+
+def critical_difference(competitors: int, blocks: int, level: float = 0.05) -> float:
+    """Mean ranks that are at least so far apart differ significantly (Nemenyi 1963; Demšar 2006, section 3.2.2)."""
+    from scipy import stats
+
+    quantile = float(stats.studentized_range.ppf(1 - level, competitors, np.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(competitors * (competitors + 1) / (6 * blocks))
+
+
+def alike(ranks: Sequence[float], difference: float) -> list[list[int]]:
+    """The largest groups of two or more competitors whose mean ranks are all less than a difference apart.
+
+    Places in `ranks`, best rank first; groups may overlap.
+
+    >>> alike([1.0, 4.0, 2.5, 1.5], 2.0)
+    [[0, 3, 2], [2, 1]]
+    """
+    order = sorted(range(len(ranks)), key=lambda place: ranks[place])
+    groups: list[list[int]] = []
+    for start, first in enumerate(order):
+        group = [place for place in order[start:] if ranks[place] - ranks[first] < difference]
+        if len(group) > 1 and not (groups and set(group) <= set(groups[-1])):
+            groups.append(group)
+    return groups
+
+
+def reached(trace: Sequence[float], level: float) -> int | None:
+    """After how many evaluations a trace first reaches a level, but for rounding; None where it never does."""
+    return next((place for place, value in enumerate(trace, start=1) if value >= level - ROUNDING), None)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """After how many evaluations half of the searches reach a level."""
+
+    median: float | None
+    """None: fewer than half reached it."""
+    low: float | None
+    """95 % confidence interval; None: there are too few searches for one."""
+    high: float | None
+    """None: open, for too few searches reached the level."""
+    reached: int
+    """Searches that reached it."""
+    count: int
+
+
+def waiting(firsts: Sequence[int | None], confidence: float = 0.95) -> Waiting:
+    """The median of evaluations to a level, where some searches (None) did not reach it within the budget.
+
+    All are censored at one and the same time, the budget. Then the Kaplan-Meier curve (1958) is the empirical
+    distribution: its median is the smallest number of evaluations after which at least half had reached the level. The
+    interval is that of order statistics (sign test, by scipy), which assumes no distribution; it exists from 6 searches
+    on.
+
+    Raises:
+        ValueError: no searches.
+    """
+    from scipy import stats
+
+    if not len(firsts):
+        raise ValueError("no searches")
+    times = np.sort([np.inf if first is None else float(first) for first in firsts])
+    interval = stats.quantile_test(times, p=0.5).confidence_interval(confidence)
+    median, low, high = (
+        float(value) if np.isfinite(value) else None for value in (_lower_median(times), interval.low, interval.high)
+    )
+    return Waiting(median, low, high, int(np.isfinite(times).sum()), len(times))
+
+
+def _lower_median(times: np.ndarray) -> np.ndarray:
+    """The smallest value that at least half of the last axis do not exceed."""
+    found: np.ndarray = np.sort(times, axis=-1)[..., (times.shape[-1] - 1) // 2]
+    return found
+
+
+@dataclass(frozen=True)
+class SpeedUp:
+    """How many times more evaluations one strategy needs to a level than another: ratio of their medians.
+
+    Where a median lies beyond the budget the ratio is known within bounds only; where it is known they are equal.
+    """
+
+    at_least: float
+    """0: nothing is known."""
+    at_most: float | None
+    """None: nothing is known."""
+    low: float
+    """95 % percentile interval over resamples of seeds; 0: open."""
+    high: float | None
+    """None: open."""
+
+
+def speed_up(slow: Sequence[int | None], fast: Sequence[int | None], budget: int, rng: np.random.Generator) -> SpeedUp:
+    """The median of evaluations to a level of `slow` over that of `fast`; both have one entry per seed, in one order.
+
+    A median that was not reached is known to be above the budget, so each resample of the paired seeds (Efron 1979)
+    gives bounds; the interval runs from the 2.5 percentile of the lower to the 97.5 percentile of the upper bounds.
+    """
+    pair = np.array([[np.inf if first is None else first for first in firsts] for firsts in (slow, fast)], dtype=float)
+    places = rng.integers(pair.shape[1], size=(RESAMPLES, pair.shape[1]))
+    seen, resampled = _bounds(_lower_median(pair), budget), _bounds(_lower_median(pair[:, places]), budget)
+    low = float(np.percentile(resampled[0], 2.5, method="inverted_cdf"))
+    high = float(np.percentile(resampled[1], 97.5, method="inverted_cdf"))
+    at_least, at_most = map(float, seen)
+    return SpeedUp(at_least, at_most if np.isfinite(at_most) else None, low, high if np.isfinite(high) else None)
+
+
+def _bounds(medians: np.ndarray, budget: int) -> np.ndarray:
+    """Lower and upper bound of the ratio of slow to fast medians (2, ...), those beyond the budget being infinite."""
+    slow, fast = np.minimum(medians, budget)
+    ratio, known = slow / fast, np.isfinite(medians)
+    return np.stack([np.where(known[1], ratio, 0.0), np.where(known[0], ratio, np.inf)])
 
 
 def seconds_of(evaluations: Sequence[Evaluation]) -> float:

@@ -8,26 +8,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
-import sqlite3
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
-
-from filelock import FileLock
+from typing import TYPE_CHECKING, Literal
 
 from nas_lib import pareto
 from nas_lib.experiment import Experiment
 from nas_lib.export import read_export
+from nas_lib.mlflow_store import (
+    CONTENT,
+    ID,
+    Point,
+    Projection,
+    Synced,
+    attach,
+    attach_report,
+    bring_in_line,
+    digest,
+    existing,
+    flat,
+    ms,
+    report_files,
+    writing,
+)
 from nas_lib.records import Evaluation, Finalist, Genotype, History, error_sample
 from nas_lib.search import Search, read_finalists, read_history, read_proposals, searches_of
 
@@ -35,87 +45,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
-T = TypeVar("T")
-
-ID = "nas.id"
-"""Tag: which candidate, search or finalist a run stands for."""
-POINTS = "nas.points"
-"""Tag: how many of its metric points a run has."""
-CONTENT = "nas.content"
-"""Tag: digest of what a run has; once a result was replaced it differs from that of the files."""
 ATTACHED = "nas.attached"
 """Tag: digest of the figures attached to the run of a search."""
-PARENT = "mlflow.parentRunId"
 OF_EVERY_SEARCH = ("front", "hypervolume", "learning-curves", "ranks")
 """Figures of the whole experiment that the run of each search has, beside the drawings of its own finalists."""
 
-LOCK_SECONDS = 600
-METRICS_PER_BATCH = 800
-PARAMS_PER_BATCH = 90
-"""MLflow takes at most 1000 metrics, parameters and tags in one call, of these 100 parameters."""
 LONGEST_REASON = 1000
 
 ONNX = "model.onnx"
 CURRENT = "current"
 """Alias of the version of a registered model that is in line with the files."""
-
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # By default a dead server is tried for minutes; what it misses is brought in line by the next `sync`.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    # A pooled connection would go on writing into a database file that has been deleted.
-    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
-}
-"""Settings of MLflow, where the user made none."""
-
-
-class TrackingUnavailable(Exception):  # noqa: N818 - a state of the server, not a mistake
-    """MLflow cannot be written now. The message is one clear line: where, what happened, what to do."""
-
-
-@dataclass(frozen=True)
-class Synced:
-    """What a `sync` did, in runs."""
-
-    created: int = 0
-    updated: int = 0
-    """They were incomplete."""
-    replaced: int = 0
-    """Their result in the files is another one now."""
-    removed: int = 0
-    """Second runs of one candidate, and unfinished ones of candidates that are in no file any more."""
-    unchanged: int = 0
-
-    def __str__(self) -> str:
-        return ", ".join(f"{count} {name}" for name, count in vars(self).items() if count) or "nothing to show yet"
-
-
-Outcome = Literal["created", "updated", "replaced", "unchanged"]
-Point = tuple[str, float, int, int]
-"""Metric, value, Unix time in milliseconds, step."""
-
-
-@dataclass(frozen=True)
-class Projection:
-    """A run as the files say it has to be."""
-
-    id: str
-    name: str
-    status: Literal["FINISHED", "FAILED", "SCHEDULED"]
-    started: float
-    finished: float
-    params: Mapping[str, str]
-    points: Sequence[Point]
-    """While results stay the same, points are only appended."""
-    tags: Mapping[str, str]
-
-    def digest(self, count: int) -> str:
-        """Digest of the run with its first `count` points."""
-        return _digest([self.name, dict(self.params), dict(self.tags), self.points[:count]])
 
 
 def prepare(experiment: Experiment) -> None:
@@ -124,7 +63,7 @@ def prepare(experiment: Experiment) -> None:
     Raises:
         TrackingUnavailable: the store or server cannot be written.
     """
-    with _writing(experiment):
+    with writing(experiment):
         pass
 
 
@@ -134,18 +73,18 @@ def sync(experiment: Experiment) -> Synced:
     Raises:
         TrackingUnavailable: the store or server cannot be written; the next `sync` goes on where this one stopped.
     """
-    with _writing(experiment) as (client, folder):
-        found, superfluous = _existing(client, folder)
+    with writing(experiment) as (client, folder):
+        found, superfluous = existing(client, folder)
         outcomes: Counter[str] = Counter()
         for search in searches_of(experiment):
             history = read_history(search.folder, range(experiment.budget.rounds), partial=True)
             if not history:
                 continue
             wanted = _of_search(search, history)
-            parent, outcome = _bring_in_line(client, folder, found.pop(wanted.id, None), wanted)
+            parent, outcome = bring_in_line(client, folder, found.pop(wanted.id, None), wanted)
             outcomes[outcome] += 1
             for wanted in (*_of_candidates(search, history), *_of_finalists(search)):
-                _, outcome = _bring_in_line(client, folder, found.pop(wanted.id, None), wanted, parent)
+                _, outcome = bring_in_line(client, folder, found.pop(wanted.id, None), wanted, parent)
                 outcomes[outcome] += 1
         superfluous += [run for run in found.values() if run.info.status == "RUNNING"]
         for run in superfluous:
@@ -159,34 +98,16 @@ def log_report(experiment: Experiment) -> None:
     Raises:
         TrackingUnavailable: the store or server cannot be written.
     """
-    places = experiment.folder
-    folders = (places.figures, places.tables)
-    files = [
-        path for path in (places.report, *(path for one in folders for path in sorted(one.glob("*")))) if path.is_file()
-    ]
+    files = report_files(experiment.folder)
     if not files:
         return
-    with _writing(experiment) as (client, folder):
-        identity = f"{experiment.experiment}/report"
-        found, _ = _existing(client, folder)
-        run = found.get(identity) or client.create_run(folder, run_name="report", tags={ID: identity, "kind": "report"})
-        _attach(client, run, files, CONTENT)
-        if run.info.status != "FINISHED":
-            client.set_terminated(run.info.run_id)
+    with writing(experiment) as (client, folder):
+        found, _ = existing(client, folder)
+        attach_report(client, folder, found, f"{experiment.experiment}/report", files)
         for search in searches_of(experiment):
             own = re.compile(rf"({'|'.join(OF_EVERY_SEARCH)}|(graph|levels)-{search.label}-seed-{search.seed}-.*)\.svg")
             if (parent := found.get(_identity(search))) is not None:
-                _attach(client, parent, [path for path in files if own.fullmatch(path.name)], ATTACHED)
-
-
-def _attach(client: MlflowClient, run: Run, files: Sequence[Path], tag: str) -> None:
-    """Make files artifacts of a run, in folders as on disk, unless its tag says that they are already."""
-    content = _digest([(path.name, hashlib.blake2b(path.read_bytes()).hexdigest()) for path in files])
-    if run.data.tags.get(tag) == content:
-        return
-    for path in files:
-        client.log_artifact(run.info.run_id, str(path), path.parent.name if path.suffix != ".html" else None)
-    client.set_tag(run.info.run_id, tag, content)
+                attach(client, parent, [path for path in files if own.fullmatch(path.name)], ATTACHED)
 
 
 def register(experiment: Experiment) -> int:
@@ -206,8 +127,8 @@ def register(experiment: Experiment) -> int:
     ]
     if not exported:
         return 0
-    with _writing(experiment) as (client, folder), _as_default(experiment.tracking_uri):
-        runs, _ = _existing(client, folder)
+    with writing(experiment) as (client, folder), _as_default(experiment.tracking_uri):
+        runs, _ = existing(client, folder)
         logged = _logged_models(client, folder)
         return sum(_register(client, folder, runs, logged, search, rank) for search, rank in exported)
 
@@ -255,7 +176,7 @@ def _register(
     """Bring a registered model in line with its files; whether that took a new version."""
     files, name, identity = search.folder.model(rank), search.model_name(rank), _finalist_identity(search, rank)
     parts = [files / part for part in (ONNX, "card.json", "examples.npz")]
-    content = _digest([hashlib.blake2b(path.read_bytes()).hexdigest() for path in parts])
+    content = digest([hashlib.blake2b(path.read_bytes()).hexdigest() for path in parts])
     card = (files / "card.md").read_text()
     found = client.search_registered_models(f"name = '{name}'")
     registered = found[0] if found else client.create_registered_model(name, {ID: identity}, identity)
@@ -323,126 +244,6 @@ def _log_model(
     return client.finalize_logged_model(model.model_id, "READY")
 
 
-# --- the store -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _writing(experiment: Experiment) -> Iterator[tuple[MlflowClient, str]]:
-    """A client and the experiment's id in MLflow, under a lock: the results folder has one writer at a time."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    for name in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    results = Path(experiment.results)
-    uri = experiment.tracking_uri
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        with FileLock(results / ".tracking.lock", timeout=LOCK_SECONDS):
-            client, database = _connect(uri)
-            artifacts = (results / "mlartifacts").resolve().as_uri() if database else None
-            yield client, _experiment_id(client, experiment.experiment, artifacts)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        line = f"tracking: {uri}: {_what(error)}; the search goes on, run `python -m nas_lib track` later"
-        raise TrackingUnavailable(re.sub(r"//[^@/\s]+@", "//***@", line)) from error
-
-
-def _connect(uri: str) -> tuple[MlflowClient, bool]:
-    """A client, and whether the store is a SQLite file. A new file appears with all its tables or not at all."""
-    from mlflow import MlflowClient
-    from sqlalchemy.engine import URL, make_url
-
-    if not uri.startswith("sqlite:"):
-        return MlflowClient(tracking_uri=uri), False
-    database = Path(make_url(uri).database or "mlflow.db")
-    if not database.exists():
-        database.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow.") as partial:
-            new = Path(partial) / database.name
-            new_uri = URL.create("sqlite", database=str(new)).render_as_string()
-            MlflowClient(tracking_uri=new_uri).search_experiments(max_results=1)
-            new.replace(database)
-    return MlflowClient(tracking_uri=uri), True
-
-
-def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        return client.create_experiment(name, artifact_location=artifacts)
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
-
-
-def _what(error: BaseException) -> str:
-    """What went wrong, in one line: the operating system's or the database's own words where there are any."""
-    cause = error
-    while (deeper := cause.__cause__ or cause.__context__) is not None:
-        cause = deeper
-    if not isinstance(cause, OSError | sqlite3.Error):
-        cause = error
-    lines = str(cause).strip().splitlines()
-    return lines[0][:300] if lines else type(cause).__name__
-
-
-def _existing(client: MlflowClient, folder: str, identity: str | None = None) -> tuple[dict[str, Run], list[Run]]:
-    """The runs made from files, by their identity (all, or the one asked for), and those that are there twice."""
-    found: dict[str, Run] = {}
-    twice = []
-    condition = "" if identity is None else f"tags.`{ID}` = '{identity}'"
-    token = None
-    while True:
-        page = client.search_runs([folder], condition, max_results=1000, page_token=token)
-        for run in page:
-            tag = run.data.tags.get(ID)
-            if tag in found:
-                twice.append(run)
-            elif tag is not None:
-                found[tag] = run
-        token = page.token
-        if not token:
-            return found, twice
-
-
-def _bring_in_line(
-    client: MlflowClient, folder: str, run: Run | None, wanted: Projection, parent: str | None = None
-) -> tuple[str, Outcome]:
-    """Make a run what the files say; returns its id and what was done.
-
-    Any step may be the last one. A run that is found RUNNING gets all its points again: as they have the same times,
-    MLflow's stores do not add them twice.
-    """
-    from mlflow.entities import Metric, Param, RunTag
-
-    outcome: Outcome = "created" if run is None else "updated"
-    if run is not None and run.data.tags.get(CONTENT) != wanted.digest(int(run.data.tags.get(POINTS, 0))):
-        client.delete_run(run.info.run_id)
-        run = None
-        outcome = "replaced"
-    family = {} if parent is None else {PARENT: parent}
-    content = {POINTS: str(len(wanted.points)), CONTENT: wanted.digest(len(wanted.points))}
-    if run is None:
-        tags = {**wanted.tags, **family, **content, ID: wanted.id}
-        run = client.create_run(folder, start_time=_ms(wanted.started), run_name=wanted.name, tags=tags)
-    new_tags = [RunTag(name, text) for name, text in (family | content).items() if run.data.tags.get(name) != text]
-    if run.info.status == wanted.status and not new_tags:
-        return run.info.run_id, "unchanged"
-    logged = 0 if run.info.status == "RUNNING" else int(run.data.tags[POINTS])
-    points = _chunks(wanted.points[logged:], METRICS_PER_BATCH)
-    params = _chunks([Param(name, text) for name, text in wanted.params.items()], PARAMS_PER_BATCH)
-    for some_points, some_params in zip_longest(points, params, fillvalue=()):
-        client.log_batch(run.info.run_id, [Metric(*point) for point in some_points], some_params)
-    if new_tags:
-        client.log_batch(run.info.run_id, tags=new_tags)
-    if wanted.status == "SCHEDULED":
-        client.update_run(run.info.run_id, wanted.status)
-    else:
-        client.set_terminated(run.info.run_id, wanted.status, _ms(wanted.finished))
-    return run.info.run_id, outcome
-
-
 # --- what runs have to be --------------------------------------------------------------------------
 
 
@@ -462,7 +263,7 @@ def _of_search(search: Search, history: History) -> Projection:
         failed += not evaluation.ok
         infeasible += evaluation.ok and not evaluation.feasible
         front = pareto.front([*front, evaluation], names)
-        times.append(max([*times[-1:], _ms(evaluation.cost.finished)]))
+        times.append(max([*times[-1:], ms(evaluation.cost.finished)]))
         figures: dict[str, float] = {
             "candidates": step,
             "failed": failed,
@@ -485,7 +286,7 @@ def _of_search(search: Search, history: History) -> Projection:
         status="FINISHED" if complete else "SCHEDULED",
         started=min((cost.started for cost in trained), default=0.0),
         finished=max((cost.finished for cost in trained), default=0.0),
-        params=_flat(configuration),
+        params=flat(configuration),
         points=points,
         tags={
             "kind": "search",
@@ -564,7 +365,7 @@ def _candidate_points(evaluation: Evaluation, started: float, finished: float) -
     curves = evaluation.curves if evaluation.proposal.duplicate_of is None else {}
     for name, values in curves.items():
         for epoch, value in enumerate(values, 1):
-            points.append((name, value, _ms(started + (finished - started) * epoch / len(values)), epoch))
+            points.append((name, value, ms(started + (finished - started) * epoch / len(values)), epoch))
     figures = {
         **evaluation.metrics,
         **evaluation.wall_clock,
@@ -573,7 +374,7 @@ def _candidate_points(evaluation: Evaluation, started: float, finished: float) -
         **_cost(evaluation),
     }
     return points + [
-        (name, float(value), _ms(finished), epochs)
+        (name, float(value), ms(finished), epochs)
         for name, value in figures.items()
         if not isinstance(value, str) and name not in curves
     ]
@@ -600,16 +401,16 @@ def _of_finalist(search: Search, finalist: Finalist, kind: Literal["finalist", "
     costs = [evaluation.cost for evaluation in finalist.repeats]
     finished = max(cost.finished for cost in costs)
     points = [
-        (name, float(value), _ms(evaluation.cost.finished), step)
+        (name, float(value), ms(evaluation.cost.finished), step)
         for step, evaluation in enumerate(finalist.repeats)
         for name, value in {**evaluation.metrics, **_cost(evaluation)}.items()
         if not isinstance(value, str)
     ]
     errors = error_sample(finalist.repeats)
     if errors:
-        points.append(("test_error_mean", statistics.fmean(errors), _ms(finished), 0))
+        points.append(("test_error_mean", statistics.fmean(errors), ms(finished), 0))
     if len(errors) > 1:
-        points.append(("test_error_sd", statistics.stdev(errors), _ms(finished), 0))
+        points.append(("test_error_sd", statistics.stdev(errors), ms(finished), 0))
     return Projection(
         id=_finalist_identity(search, finalist.rank, kind),
         name=f"{search.label}-{search.seed} {kind} {finalist.rank}",
@@ -642,28 +443,4 @@ def _finalist_identity(search: Search, rank: int, kind: str = "finalist") -> str
 
 
 def _params(genotype: Genotype, epochs: int, origin: str) -> dict[str, str]:
-    return {**_flat(genotype), "epochs": str(epochs), "origin": origin}
-
-
-def _flat(value: object, name: str = "") -> dict[str, str]:
-    """Nested data as name -> text, for example `levels[0]["nodes"]` as `level1.nodes`."""
-    if isinstance(value, Mapping):
-        parts = [(f"{name}.{key}" if name else str(key), part) for key, part in value.items()]
-    elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
-        parts = [(f"{name.removesuffix('s')}{index}", part) for index, part in enumerate(value, 1)]
-    else:
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        return {re.sub(r"[^\w./: -]", "_", name): text}
-    return {key: text for part_name, part in parts for key, text in _flat(part, part_name).items()}
-
-
-def _digest(content: object) -> str:
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
-
-
-def _chunks(values: Sequence[T], size: int) -> Iterable[Sequence[T]]:
-    return (values[start : start + size] for start in range(0, len(values), size))
+    return {**flat(genotype), "epochs": str(epochs), "origin": origin}

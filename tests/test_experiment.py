@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
-from nas_lib.experiment import ConfigurationError, Experiment, load, load_merged, parse, schema, settings_of
+from nas_lib.configuration import ConfigurationError, read, read_merged
+from nas_lib.experiment import Experiment, load, parse, schema, settings_of
+from nas_lib.laboratory import settings as laboratories
 from nas_lib.spaces.generator import GeneratorSpace
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.tasks.data import Shape
@@ -30,9 +32,15 @@ def mistakes(**changes: object) -> list[str]:
     return str(caught.value).splitlines()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.stem)
+SHIPPED = sorted((ROOT / "config").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_configuration_that_ships_is_valid(path: Path) -> None:
-    assert load(path).experiment == path.stem
+    content = read(path)
+    assert isinstance(content, dict)
+    found = laboratories.load(path).laboratory if "laboratory" in content else load(path).experiment
+    assert found == path.stem
 
 
 @pytest.mark.parametrize(
@@ -192,8 +200,7 @@ def test_experiments_and_searches_have_names_that_are_safe_as_folders(name: str)
 
 def test_an_experiment_is_not_named_like_the_folder_of_mlflow() -> None:
     assert mistakes(experiment="mlartifacts") == [
-        "my.yaml: experiment: found 'mlartifacts', "
-        "allowed is any name but that of MLflow's folder beside the experiments"
+        "my.yaml: experiment: found 'mlartifacts', allowed is any name but that of MLflow's folder beside the results"
     ]
 
 
@@ -422,7 +429,7 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_overrides_replace_single_keys(tmp_path: Path) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(MINIMAL))
-    experiment = load_merged([path], {"budget": {"rounds": 7}, "seeds": [4]})
+    experiment = parse(*read_merged([path], {"budget": {"rounds": 7}, "seeds": [4]}))
     assert (experiment.budget.rounds, experiment.budget.proposals, experiment.seeds) == (7, 4, (4,))
 
 

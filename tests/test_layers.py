@@ -14,13 +14,16 @@ BELOW = {
     "records": set(),
     "randomness": set(),
     "settings": set(),
+    "configuration": {"settings"},
     "tasks": {"randomness", "settings"},
     "spaces": {"records", "randomness", "settings", "tasks"},
     "pareto": {"records"},
-    "strategies": {"records", "settings", "spaces", "pareto"},
+    "predictors": {"spaces"},
+    "strategies": {"records", "settings", "spaces", "pareto", "predictors"},
+    "problems": {"configuration", "randomness", "settings", "spaces", "tasks"},
     "evaluation": {"records", "randomness", "settings", "spaces", "tasks"},
     "layout": {"records"},
-    "experiment": {"layout", "settings", "spaces", "strategies", "tasks", "evaluation"},
+    "experiment": {"configuration", "layout", "settings", "spaces", "strategies", "tasks", "evaluation"},
     "search": {"experiment", "layout", "pareto", "randomness", "records", "spaces", "strategies", "evaluation"},
 }
 """Part of nas_lib -> the parts it may know. Whatever is not named stands above all of these."""

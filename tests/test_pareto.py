@@ -225,3 +225,159 @@ def test_holm_corrects_step_by_step() -> None:
 
 def test_mean_ranks_share_ties() -> None:
     assert pareto.mean_ranks([[1, 2, 2], [3, 1, 0]]) == [2.0, 1.75, 2.25]
+
+
+# --- the laboratory --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 5])
+def test_the_running_hypervolume_is_that_of_the_points_so_far(objectives: int) -> None:
+    points = np.random.default_rng(objectives).uniform(0, 1.1, size=(40, objectives))
+    points[7] = points[3]
+    scale = Scale(ideal=np.zeros(objectives), reference=np.ones(objectives))
+    running = pareto.running_hypervolume(points, scale)
+    assert running == pytest.approx([pareto.hypervolume(points[:count], scale) for count in range(1, 41)])
+    assert running[7] == running[6]
+
+
+def test_igd_plus_counts_only_what_falls_short_of_the_front() -> None:
+    front = np.array([[0.0, 100.0], [2.0, 0.0]])  # in units of its range: (0, 1) and (1, 0)
+    # (2, 50) is (1, 0.5): from (0, 1) it is 1 short in the first objective alone, from (1, 0) half in the second.
+    assert pareto.igd_plus(np.array([[2.0, 50.0]]), front) == pytest.approx((1.0 + 0.5) / 2)
+    assert pareto.igd_plus(front, front) == 0
+    assert pareto.igd_plus(np.empty((0, 2)), front) == math.inf
+
+
+def test_igd_plus_is_that_of_pymoo() -> None:
+    from pymoo.indicators.igd_plus import IGDPlus
+
+    points, front = np.random.default_rng(0).random((30, 3)), np.random.default_rng(1).random((9, 3))
+    extent = np.ptp(front, axis=0)
+    assert pareto.igd_plus(points, front) == pytest.approx(IGDPlus(front / extent).do(points / extent))
+
+
+def test_the_bootstrap_interval_of_two_values_is_their_range() -> None:
+    interval = pareto.bootstrap_interval([1.0, 3.0], np.random.default_rng(0))
+    assert interval == pareto.Interval(2.0, 1.0, 3.0, 2)  # a quarter of the resamples are 1, 1, another 3, 3
+
+
+def test_the_bootstrap_interval_of_many_values_is_nearly_that_of_student() -> None:
+    values = np.random.default_rng(0).normal(size=200).tolist()
+    found, student = pareto.bootstrap_interval(values, np.random.default_rng(1)), pareto.mean_interval(values)
+    assert (found.low, found.high) == pytest.approx((student.low, student.high), abs=0.02)
+    assert found == pareto.bootstrap_interval(values, np.random.default_rng(1)), "equal generators, equal intervals"
+
+
+def test_a_bootstrap_of_equal_values_or_a_single_one_has_no_extent() -> None:
+    rng = np.random.default_rng(0)
+    assert pareto.bootstrap_interval([4.0, 4.0, 4.0], rng) == pareto.Interval(4.0, 4.0, 4.0, 3)
+    assert pareto.bootstrap_interval([4.0], rng) == pareto.Interval(4.0, 4.0, 4.0, 1)
+    with pytest.raises(ValueError, match="no values"):
+        pareto.bootstrap_interval([], rng)
+
+
+def test_every_column_of_a_table_has_its_interval() -> None:
+    table = np.array([[1.0, 5.0, 0.0], [3.0, 5.0, 1.0], [8.0, 5.0, 2.0]])
+    ends = pareto.bootstrap_means(table, np.random.default_rng(0))
+    assert ends.shape == (2, 3)
+    assert ends[:, 1].tolist() == [5.0, 5.0]
+    assert ends[0, 0] < 4.0 < ends[1, 0]
+
+
+def test_a_level_is_reached_by_the_first_value_that_is_not_below_it() -> None:
+    assert pareto.reached([0.1, 0.5, 0.5, 0.9], 0.5) == 2
+    assert pareto.reached([0.1, 0.5], 0.6) is None
+    assert pareto.reached([], 0.0) is None
+
+
+def test_waiting_counts_searches_that_did_not_arrive() -> None:
+    # Of ten, order statistics 2 and 9 hold the median with probability 1 - 2 (1 + 10) / 2^10 = 0.979.
+    assert pareto.waiting([10, 20, 30, 40, 50, 60, 70, 80, 90, 100]) == pareto.Waiting(50, 20, 90, 10, 10)
+    assert pareto.waiting([10, None, 30, 40, None, 60, None, None, 20, 50]) == pareto.Waiting(50, 20, None, 6, 10)
+    assert pareto.waiting([10, None, None]) == pareto.Waiting(None, None, None, 1, 3)
+    with pytest.raises(ValueError, match="no searches"):
+        pareto.waiting([])
+
+
+def test_five_searches_are_too_few_for_an_interval() -> None:
+    assert pareto.waiting([1, 2, 3, 4, 5]) == pareto.Waiting(3, None, None, 5, 5)  # at most 1 - 2 / 2^5 = 0.9375
+
+
+@given(st.lists(st.none() | st.integers(1, 9), min_size=1, max_size=12))
+@settings(max_examples=50, deadline=None)
+def test_the_median_is_that_of_kaplan_and_meier(firsts: list[int | None]) -> None:
+    from scipy import stats
+
+    budget = 9
+    times = [budget if first is None else first for first in firsts]
+    data = stats.CensoredData.right_censored(times, [first is None for first in firsts])
+    survival = stats.ecdf(data).sf
+    below = survival.quantiles[survival.probabilities <= 0.5 + 1e-9]
+    assert pareto.waiting(firsts).median == (float(below[0]) if len(below) else None)
+
+
+def test_a_speed_up_is_the_ratio_of_medians() -> None:
+    found = pareto.speed_up([100] * 6, [40] * 6, 250, np.random.default_rng(0))
+    assert found == pareto.SpeedUp(at_least=2.5, at_most=2.5, low=2.5, high=2.5)
+    found = pareto.speed_up([90, 100, 110], [10, 20, 30], 250, np.random.default_rng(0))
+    assert (found.at_least, found.at_most) == (5.0, 5.0)
+    assert found.low == pytest.approx(110 / 30)
+    assert found.high == pytest.approx(9.0)  # of resamples of three pairs, 7 in 27 have the first as their median
+
+
+def test_a_speed_up_is_bounded_where_one_did_not_arrive() -> None:
+    rng = np.random.default_rng(0)
+    assert pareto.speed_up([None] * 5, [50] * 5, 250, rng) == pareto.SpeedUp(5.0, None, 5.0, None)
+    assert pareto.speed_up([50] * 5, [None] * 5, 250, rng) == pareto.SpeedUp(0.0, 0.2, 0.0, 0.2)
+    assert pareto.speed_up([None] * 5, [None] * 5, 250, rng) == pareto.SpeedUp(0.0, None, 0.0, None)
+
+
+def test_the_interval_of_a_speed_up_is_open_where_resamples_do_not_arrive() -> None:
+    found = pareto.speed_up([100, 110, 120, None, None], [50] * 5, 250, np.random.default_rng(0))
+    assert (found.at_least, found.at_most) == (2.4, 2.4)
+    assert (found.low, found.high) == (2.0, None)
+
+
+# Demšar (2006), table 6: AUC of C4.5 with four settings on 14 data sets; mean ranks and statistics are his.
+DEMSAR = np.array(
+    [
+        [0.763, 0.768, 0.771, 0.798],
+        [0.599, 0.591, 0.590, 0.569],
+        [0.954, 0.971, 0.968, 0.967],
+        [0.628, 0.661, 0.654, 0.657],
+        [0.882, 0.888, 0.886, 0.898],
+        [0.936, 0.931, 0.916, 0.931],
+        [0.661, 0.668, 0.609, 0.685],
+        [0.583, 0.583, 0.563, 0.625],
+        [0.775, 0.838, 0.866, 0.875],
+        [1.000, 1.000, 1.000, 1.000],
+        [0.940, 0.962, 0.965, 0.962],
+        [0.619, 0.666, 0.614, 0.669],
+        [0.972, 0.981, 0.9751, 0.975],
+        [0.957, 0.978, 0.946, 0.970],
+    ]
+)
+
+
+def test_friedman_and_nemenyi_are_those_of_demsar() -> None:
+    assert pareto.mean_ranks(DEMSAR.tolist()) == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=5e-4)
+    found = pareto.friedman_test(DEMSAR.tolist())
+    # His 9.28 is without the correction for ties: divided by 1 - sum(t^3 - t) / (n k (k^2 - 1)), here of 2, 2, 2 and 4.
+    assert found.statistic == pytest.approx(9.28 / (1 - (3 * 6 + 60) / (14 * 4 * 15)), abs=0.01)
+    assert found.p < 0.05
+    assert pareto.critical_difference(4, 14) == pytest.approx(1.25, abs=0.005)
+    assert pareto.critical_difference(4, 14, level=0.1) == pytest.approx(1.12, abs=0.005)
+    assert pareto.critical_difference(2, 1) == pytest.approx(1.960, abs=5e-4)  # q is 1.960, the root is 1
+    assert pareto.critical_difference(10, 1) == pytest.approx(3.164 * math.sqrt(110 / 6), abs=0.01)
+
+
+def test_without_any_difference_friedman_finds_none() -> None:
+    assert pareto.friedman_test([[1, 1, 1], [2, 2, 2]]) == pareto.FriedmanTest(p=1.0, statistic=0.0)
+    with pytest.raises(ValueError, match="found 2 competitors"):
+        pareto.friedman_test([[1, 2], [2, 1]])
+
+
+def test_strategies_are_alike_within_the_critical_difference() -> None:
+    assert pareto.alike([3.143, 2.0, 2.893, 1.964], 1.25) == [[3, 1, 2, 0]]
+    assert pareto.alike([1.0, 3.0, 5.0], 2.0) == []
+    assert pareto.alike([1.0, 2.0, 3.0, 4.0], 1.5) == [[0, 1], [1, 2], [2, 3]]

@@ -11,6 +11,7 @@ import pytest
 
 from nas_lib import comparison, progress, tracking
 from nas_lib.layout import write_json, write_text
+from nas_lib.mlflow_store import TrackingUnavailable
 from nas_lib.progress import Known, line, seconds_left, snapshot, total_line, trainings_line, watch
 from nas_lib.records import Evaluation
 from nas_lib.search import Search, read_proposals
@@ -181,7 +182,7 @@ def test_mirroring_tells_a_failure_once_and_goes_on(
     search: Search, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changed, stop = threading.Event(), threading.Event()
-    outcomes = iter([tracking.TrackingUnavailable("no server"), OSError("no\nroute"), OSError("no\nroute"), None])
+    outcomes = iter([TrackingUnavailable("no server"), OSError("no\nroute"), OSError("no\nroute"), None])
 
     def sync(_: object) -> None:
         outcome = next(outcomes)

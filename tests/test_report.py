@@ -1,11 +1,9 @@
 """The report: what its page says of good, poor and missing results, and that a browser shows it offline."""
 
 import json
-import os
 import re
-import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -20,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_lib.comparison import compare
-from nas_lib.experiment import ConfigurationError, Experiment, parse
+from nas_lib.configuration import ConfigurationError
+from nas_lib.experiment import Experiment, parse
 from nas_lib.layout import write_json, write_records, write_text
 from nas_lib.pareto import objective_matrix
 from nas_lib.randomness import generator
@@ -34,6 +33,7 @@ from nas_lib.report.summary import compared
 from nas_lib.report.tables import table_names
 from nas_lib.report.versus import write_versus
 from nas_lib.search import Search, collect, propose_round, read_finalists, read_proposals, select_finalists
+from tests.pages import data_of, opened, without_plotly, words_of
 from tests.synthetic import write_model
 
 SPACE = {
@@ -132,22 +132,8 @@ def retrained(experiment: Experiment, chosen: Evaluation) -> list[Evaluation]:
 
 
 def page_of(experiment: Experiment) -> str:
-    """The page without plotly's own source."""
     write_report(experiment)
-    return re.sub(r"<script>/\*\*.*?</script>", "", experiment.folder.report.read_text(), flags=re.DOTALL)
-
-
-def words_of(page: str) -> str:
-    """What people read, without markup and line breaks."""
-    body = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
-
-
-def data_of(page: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert found is not None
-    data: dict[str, Any] = json.loads(found[1])
-    return data
+    return without_plotly(experiment.folder.report)
 
 
 @pytest.fixture(scope="module")
@@ -451,7 +437,7 @@ def test_reasons_lose_absolute_paths_only(message: str, shown: str) -> None:
 def test_the_tracking_address_shows_neither_folders_nor_servers(tmp_path: Path, uri: str, shown: str) -> None:
     experiment = configured(tmp_path, tracking={"uri": uri})
     assert provenance.tracking_uri(experiment) == shown
-    assert "secret" not in provenance.configuration(experiment)
+    assert "secret" not in provenance.configuration(experiment, provenance.tracking_uri(experiment))
 
 
 def test_a_folder_without_git_has_no_commit(tmp_path: Path) -> None:
@@ -678,37 +664,6 @@ def test_edges_run_from_left_to_right_and_nodes_do_not_overlap(seed: int) -> Non
 
 
 # --- in a browser ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip("no Chromium: none on PATH, and the environment variable CHROMIUM is not set")
-    options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    options += ["--disable-background-networking", "--disable-component-update"]
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=found, args=options)
-        yield chromium
-        chromium.close()
-
-
-def opened(browser: Any, report: Path, width: int, scheme: str = "light") -> tuple[Any, list[str]]:
-    """The page without a network, and the list to which its errors and requests are added."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-    tab = context.new_page()
-    troubles: list[str] = []
-    tab.on("console", lambda message: troubles.append(message.text) if message.type in {"error", "warning"} else None)
-    tab.on("pageerror", lambda error: troubles.append(str(error)))
-    tab.on("request", lambda request: troubles.append(request.url) if not request.url.startswith(LOCAL) else None)
-    tab.goto(report.resolve().as_uri())
-    tab.wait_for_selector("#hypervolume .main-svg")
-    return tab, troubles
-
-
-LOCAL = ("file:", "data:", "blob:")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

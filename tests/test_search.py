@@ -15,8 +15,9 @@ import pytest
 
 from nas_lib import pareto
 from nas_lib import search as loop
+from nas_lib.configuration import ConfigurationError
 from nas_lib.evaluation import candidate
-from nas_lib.experiment import ATTEMPTS, ConfigurationError, Experiment, parse, refuse_other_settings
+from nas_lib.experiment import ATTEMPTS, Experiment, parse, refuse_other_settings
 from nas_lib.layout import SearchFolder, write_json, write_text
 from nas_lib.randomness import seed_of
 from nas_lib.records import Evaluation, History, Proposal, error_sample, networks_of, without_wall_clock

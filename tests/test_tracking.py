@@ -17,12 +17,13 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from nas_lib import comparison, tracking
+from nas_lib import comparison, mlflow_store, tracking
 from nas_lib.experiment import Experiment
 from nas_lib.layout import write_json
+from nas_lib.mlflow_store import Synced, TrackingUnavailable
 from nas_lib.records import Cost, Evaluation, Proposal
 from nas_lib.search import read_proposals
-from nas_lib.tracking import Synced, TrackingUnavailable, log_report, prepare, register, sync
+from nas_lib.tracking import log_report, prepare, register, sync
 from tests.synthetic import (
     BEGAN,
     DUPLICATE,
@@ -321,7 +322,7 @@ def test_a_second_run_of_a_candidate_is_removed_and_runs_of_others_are_left_alon
     sync(finished)
     client = client_of(finished)
     run = runs_of(finished)["random-1 r00 s0"]
-    client.create_run(run.info.experiment_id, run_name="second", tags={tracking.ID: run.data.tags[tracking.ID]})
+    client.create_run(run.info.experiment_id, run_name="second", tags={mlflow_store.ID: run.data.tags[mlflow_store.ID]})
     client.create_run(run.info.experiment_id, run_name="of somebody else")
     assert sync(finished).removed == 1
     assert runs_of(finished).keys() >= {"random-1", "of somebody else"}
@@ -332,7 +333,7 @@ def test_a_half_made_run_of_a_candidate_without_files_is_removed(finished: Exper
     sync(finished)
     client = client_of(finished)
     folder = runs_of(finished)["random-1"].info.experiment_id
-    client.create_run(folder, run_name="half", tags={tracking.ID: "made-up/random/seed-1/round-9/slot-0"})
+    client.create_run(folder, run_name="half", tags={mlflow_store.ID: "made-up/random/seed-1/round-9/slot-0"})
     assert sync(finished) == Synced(unchanged=RUNS, removed=1)
     assert "half" not in runs_of(finished)
 
@@ -369,8 +370,8 @@ def test_several_searches_share_one_mlflow_experiment(make_experiment: MakeExper
 def test_more_metrics_and_parameters_than_one_call_takes_are_all_there(
     make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "METRICS_PER_BATCH", 3)
-    monkeypatch.setattr(tracking, "PARAMS_PER_BATCH", 2)
+    monkeypatch.setattr(mlflow_store, "METRICS_PER_BATCH", 3)
+    monkeypatch.setattr(mlflow_store, "PARAMS_PER_BATCH", 2)
     experiment = make_experiment(budget={"rounds": 1, "proposals": 1, "jobs": 1, "epochs": 7})
     (search,) = searches_of(experiment)
     write_round(search, 0)

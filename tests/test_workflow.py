@@ -1,13 +1,8 @@
 """The workflow with real processes: planned, run, killed at any moment, continued, and refused with a clear line."""
 
 import json
-import os
 import re
-import shutil
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +10,13 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-import yaml
 
 from nas_lib import search as loop
 from nas_lib.experiment import Experiment, load
 from nas_lib.search import Search
 from tests.test_search import TINY, comparable, write_npz
+from tests.workflows import WorkflowCopy, kill_group, wait_until
 
-ROOT = Path(__file__).parent.parent
-SNAKEMAKE = [str(Path(sys.executable).with_name("snakemake"))]
 CONFIGURATION = TINY | {
     "budget": {"rounds": 2, "proposals": 2, "jobs": 2, "epochs": 6},
     "finalists": {"count": 1, "repeats": 1, "epochs": 2},
@@ -31,31 +24,11 @@ CONFIGURATION = TINY | {
 HISTORY = "results/tiny/random/seed-1/history.parquet"
 
 
-class Project:
-    """A copy of the workflow in an empty folder, with one small experiment."""
+class Project(WorkflowCopy):
+    """A copy of the workflow with one small experiment."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
-        self.folder = folder
-        for part in ("Snakefile", "workflow", "profiles", "environment.yml"):
-            source = ROOT / part
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
-        (folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIGURATION | changes))
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*SNAKEMAKE, "--configfile", "tiny.yaml", "--cores", "2", *arguments],
-            cwd=self.folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(self, *arguments: str) -> tuple[int, str]:
-        process = self.start(*arguments)
-        output, _ = process.communicate(timeout=300)
-        return process.returncode, output
+        super().__init__(folder, CONFIGURATION | changes)
 
     @property
     def experiment(self) -> Experiment:
@@ -76,12 +49,6 @@ class Project:
                 found.append(process)
         return found
 
-    def end(self) -> None:
-        """End whatever a test left running here."""
-        for process in psutil.process_iter(["cwd"]):
-            if process.info["cwd"] == str(self.folder):
-                process.kill()
-
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
@@ -97,14 +64,6 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     experiment = project.experiment.model_copy(update={"results": str(project.folder / "results")})
     loop.run_inline(Search(experiment, "random", 1))
     return project.history()
-
-
-def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, f"ended before it could be killed: {process.communicate()[0]}"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 MOMENTS = {
@@ -125,7 +84,7 @@ def kill_trainings(project: Project, process: subprocess.Popen[str]) -> None:
 
 
 def kill_everything(project: Project, process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
+    kill_group(process)
 
 
 @pytest.mark.parametrize(
@@ -204,12 +163,10 @@ def test_inline_execution_gives_the_history_of_the_jobs(tmp_path: Path, expected
 
 
 def test_more_rounds_continue_a_finished_search(project: Project, expected: list[dict[str, Any]]) -> None:
-    (project.folder / "tiny.yaml").write_text(
-        yaml.safe_dump(CONFIGURATION | {"budget": {**CONFIGURATION["budget"], "rounds": 1}})
-    )
+    project.configure(CONFIGURATION | {"budget": {**CONFIGURATION["budget"], "rounds": 1}})
     project.run(HISTORY)
     finished = {path: path.stat().st_mtime_ns for path in project.paths("round-0/job-*.jsonl")}
-    (project.folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIGURATION))
+    project.configure(CONFIGURATION)
     code, output = project.run(HISTORY)
     assert code == 0, output
     assert project.history() == expected
@@ -242,7 +199,7 @@ def test_a_wrong_configuration_is_refused_in_plain_lines_before_anything_runs(tm
 
 def test_results_of_another_configuration_are_not_overwritten(project: Project) -> None:
     project.run("results/tiny/random/seed-1/round-0/proposals.json")
-    (project.folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIGURATION | {"objectives": ["error", "parameters"]}))
+    project.configure(CONFIGURATION | {"objectives": ["error", "parameters"]})
     code, output = project.run()
     assert code != 0
     assert "tiny.yaml: results/tiny/random/seed-1 holds results made with another objectives" in output

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -15,7 +15,7 @@ from nas_lib import pareto
 from nas_lib.records import Evaluation
 from nas_lib.report import style
 from nas_lib.report.analysis import Analysis, Dependence, Spread
-from nas_lib.report.results import Results, band, staircase, validation_error
+from nas_lib.report.results import Band, Results, band, staircase, validation_error
 from nas_lib.report.statistics import Estimate
 
 MANY_POINTS = 2000
@@ -44,6 +44,8 @@ class Meta(TypedDict, total=False):
     """What the filters of the page know of a trace. A trace without it is always shown."""
 
     strategy: str
+    single: bool
+    """It is shown only where its strategy is chosen."""
     seed: int
     """It is shown for this seed and for all of them."""
     together: bool
@@ -58,8 +60,8 @@ def charts(results: Results, analysis: Analysis) -> list[Chart]:
     """All charts there is data for."""
     figures: dict[str, go.Figure | None] = {}
     if any(evaluation.counts for _, _, evaluation in results.evaluations()):
-        for number, (x, y) in enumerate(results.pairs, start=1):
-            figures[f"front-{number}"] = _front(results, x, y)
+        for place, (x, y) in enumerate(results.pairs, start=1):
+            figures[f"front-{place}"] = _front(results, x, y)
         if not results.pairs:
             figures["best-so-far"] = _best_so_far(results)
         figures["hypervolume"] = _hypervolume(results)
@@ -111,12 +113,12 @@ def _sides(results: Results, label: str) -> dict[str, list[tuple[int, Evaluation
     return found
 
 
-def _number(value: float) -> float | None:
+def rounded(value: float) -> float | None:
     """Six significant digits are more than a pixel; None, a gap, for what is no number."""
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def _layout(figure: go.Figure, x: dict[str, Any], y: dict[str, Any], **options: Any) -> go.Figure:
+def layout(figure: go.Figure, x: dict[str, Any], y: dict[str, Any], **options: Any) -> go.Figure:
     """The figure with its axes; `title` is the text of each."""
 
     def axis(given: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def _layout(figure: go.Figure, x: dict[str, Any], y: dict[str, Any], **options: 
     return figure.update_layout(template=None, xaxis=axis(x), yaxis=axis(y), **options)
 
 
-def _whole(count: int) -> int:
+def whole(count: int) -> int:
     """The step of an axis from 1 to `count` whose ticks are whole numbers, and about ten."""
     return max(1, count // 10)
 
@@ -147,15 +149,15 @@ def _front(results: Results, x: str, y: str) -> go.Figure:
         )
         seeds = list(results.histories[label])
         if len(seeds) > 1:
-            figure.add_trace(_area(index, [*best, *reversed(worst)], label))
-        figure.add_trace(_line(index, median, {"strategy": label, "together": True}, label))
+            figure.add_trace(area(index, [*best, *reversed(worst)], label))
+        figure.add_trace(polyline(index, median, {"strategy": label, "together": True}, label))
         for seed, history in results.histories[label].items():
             if len(seeds) > 1:
                 steps = [(value_of(x)(one), value_of(y)(one)) for one in pareto.front(history, (x, y))]
                 meta: Meta = {"strategy": label, "seed": seed, "alone": True}
-                figure.add_trace(_line(index, staircase(steps, far), meta, label))
+                figure.add_trace(polyline(index, staircase(steps, far), meta, label))
         _add_candidates(figure, results, label, (style.axis(x), value_of(x)), (style.axis(y), value_of(y)))
-    return _layout(
+    return layout(
         figure,
         _measured(x, horizontal),
         _measured(y, vertical),
@@ -174,10 +176,11 @@ def _measured(name: str, values: Sequence[float]) -> dict[str, Any]:
 Vertices = Sequence[tuple[float, float]]
 
 
-def _line(index: int, vertices: Vertices, meta: Meta, label: str) -> go.Scatter:
+def polyline(index: int, vertices: Vertices, meta: Meta, label: str) -> go.Scatter:
+    """A line of a strategy."""
     return go.Scatter(
-        x=[_number(x) for x, _ in vertices],
-        y=[_number(y) for _, y in vertices],
+        x=[rounded(x) for x, _ in vertices],
+        y=[rounded(y) for _, y in vertices],
         mode="lines",
         line={"color": style.colour(index), "width": 1.8, "dash": style.dash(index)},
         name=label,
@@ -188,14 +191,15 @@ def _line(index: int, vertices: Vertices, meta: Meta, label: str) -> go.Scatter:
     )
 
 
-def _area(index: int, vertices: Vertices, label: str) -> go.Scatter:
+def area(index: int, vertices: Vertices, label: str) -> go.Scatter:
+    """An area of a strategy, between the vertices."""
     return go.Scatter(
-        x=[_number(x) for x, _ in vertices],
-        y=[_number(y) for _, y in vertices],
+        x=[rounded(x) for x, _ in vertices],
+        y=[rounded(y) for _, y in vertices],
         mode="lines",
         line={"width": 0},
         fill="toself",
-        fillcolor=_faint(style.colour(index)),
+        fillcolor=faint(style.colour(index)),
         legendgroup=label,
         showlegend=False,
         hoverinfo="skip",
@@ -207,10 +211,10 @@ def _best_so_far(results: Results) -> go.Figure:
     """With one objective: every successful candidate, and the best value so far with its band over seeds."""
     name = results.objectives[0]
     place = {
-        id(evaluation): number
+        id(evaluation): count
         for seeds in results.histories.values()
         for history in seeds.values()
-        for number, evaluation in enumerate(history, start=1)
+        for count, evaluation in enumerate(history, start=1)
     }
     figure = go.Figure()
     for label in results.histories:
@@ -222,7 +226,7 @@ def _best_so_far(results: Results) -> go.Figure:
             ("Evaluation", lambda evaluation: place[id(evaluation)]),
             (style.axis(name), lambda evaluation: style.scaled(name, evaluation.objectives[name])),
         )
-    return _layout(figure, {"title": "Evaluations"}, {"title": style.axis(name)})
+    return layout(figure, {"title": "Evaluations"}, {"title": style.axis(name)})
 
 
 Coordinate = tuple[str, Callable[[Evaluation], float]]
@@ -238,8 +242,8 @@ def _add_candidates(figure: go.Figure, results: Results, label: str, x: Coordina
         on_front = side == "front"
         figure.add_trace(
             (go.Scattergl if many else go.Scatter)(
-                x=[_number(x[1](evaluation)) for _, evaluation in members],
-                y=[_number(y[1](evaluation)) for _, evaluation in members],
+                x=[rounded(x[1](evaluation)) for _, evaluation in members],
+                y=[rounded(y[1](evaluation)) for _, evaluation in members],
                 mode="markers",
                 marker={
                     "symbol": symbol if on_front else f"{symbol}-open",
@@ -261,7 +265,7 @@ def _hypervolume(results: Results, spent: Literal["epochs", "seconds"] | None = 
     for label in results.histories:
         _add_band(figure, results, label, results.hypervolumes(label), spent=spent)
     title = spent.capitalize() if spent else "Evaluations"
-    return _layout(figure, {"title": title}, {"title": "Hypervolume (share of the box)", "rangemode": "tozero"})
+    return layout(figure, {"title": title}, {"title": "Hypervolume (share of the box)", "rangemode": "tozero"})
 
 
 def _add_band(
@@ -277,42 +281,64 @@ def _add_band(
     found = band(series, places)
     if found is None:
         return
-    index = results.labels.index(label)
-    colour = style.colour(index)
-    what = spent or "evaluations"
-
-    def line(x: Iterable[float], values: Iterable[float], meta: Meta, **options: Any) -> go.Scatter:
-        y = [_number(style.scaled(objective, value) if objective else value) for value in values]
-        return go.Scatter(x=list(x), y=y, name=label, legendgroup=label, mode="lines", meta=meta, **options)
-
-    together: Meta = {"strategy": label, "together": True}
-    edge: dict[str, Any] = {"line": {"width": 0, "shape": "hv"}, "showlegend": False, "hoverinfo": "skip"}
-    stroke = {"color": colour, "shape": "hv", "width": 2, "dash": style.dash(index)}
-    figure.add_trace(line(found.x, found.low, together, **edge))
-    figure.add_trace(line(found.x, found.high, together, fill="tonexty", fillcolor=_faint(colour), **edge))
+    index, what, shown = results.labels.index(label), spent or "evaluations", objective is None
     over = f"<b>{label}</b><br>after %{{x}} {what}: %{{y:.4g}}"
-    figure.add_trace(
-        line(
-            found.x,
-            found.mean,
-            together,
-            line=stroke,
-            showlegend=objective is None,
-            hovertemplate=f"{over}, mean over seeds<extra></extra>",
-        )
-    )
+    scale = style.scaled(objective, 1.0) if objective else 1.0
+    together: Meta = {"strategy": label, "together": True}
+    add_band(figure, index, label, found, f"{over}, mean over seeds", together, scale=scale, legend=shown)
     seeds = list(results.histories[label])
     for place, (seed, values) in enumerate(zip(seeds, series, strict=True)):
         if len(seeds) > 1:
-            x = places[place] if places else range(1, len(values) + 1)
-            alone: Meta = {"strategy": label, "seed": seed, "alone": True}
-            hover = f"{over}, seed {seed}<extra></extra>"
-            figure.add_trace(line(x, values, alone, line=stroke, showlegend=objective is None, hovertemplate=hover))
+            figure.add_trace(
+                go.Scatter(
+                    x=list(places[place] if places else range(1, len(values) + 1)),
+                    y=[rounded(scale * value) for value in values],
+                    name=label,
+                    legendgroup=label,
+                    mode="lines",
+                    meta={"strategy": label, "seed": seed, "alone": True},
+                    line=_stroke(index),
+                    showlegend=shown,
+                    hovertemplate=f"{over}, seed {seed}<extra></extra>",
+                )
+            )
 
 
-def _faint(colour: str) -> str:
+def add_band(
+    figure: go.Figure,
+    index: int,
+    label: str,
+    found: Band,
+    over: str,
+    meta: Meta,
+    *,
+    scale: float = 1.0,
+    legend: bool = True,
+    shape: Literal["hv", "linear"] = "hv",
+    opacity: float = 0.18,
+) -> None:
+    """The mean of a strategy within its band, times a scale; `over` is shown where the pointer is."""
+
+    def line(values: np.ndarray, **options: Any) -> go.Scatter:
+        y = [rounded(scale * value) for value in values]
+        x = found.x.tolist()
+        return go.Scatter(x=x, y=y, name=label, legendgroup=label, mode="lines", meta=meta, **options)
+
+    edge: dict[str, Any] = {"line": {"width": 0, "shape": shape}, "showlegend": False, "hoverinfo": "skip"}
+    figure.add_trace(line(found.low, **edge))
+    figure.add_trace(line(found.high, fill="tonexty", fillcolor=faint(style.colour(index), opacity), **edge))
+    hover = f"{over}<extra></extra>"
+    figure.add_trace(line(found.mean, line=_stroke(index) | {"shape": shape}, showlegend=legend, hovertemplate=hover))
+
+
+def _stroke(index: int) -> dict[str, Any]:
+    return {"color": style.colour(index), "shape": "hv", "width": 2, "dash": style.dash(index)}
+
+
+def faint(colour: str, opacity: float = 0.18) -> str:
+    """A colour for areas."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"
+    return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def _learning_curves(results: Results) -> go.Figure | None:
@@ -337,7 +363,7 @@ def _learning_curves(results: Results) -> go.Figure | None:
             for evaluation in (evaluation for *_, of, evaluation in shown if of == seed):
                 curve = evaluation.curves["validation_error"]
                 x += [*range(1, len(curve) + 1), None]
-                y += [*(_number(100 * value) for value in curve), None]
+                y += [*(rounded(100 * value) for value in curve), None]
             figure.add_trace(
                 go.Scatter(
                     x=x,
@@ -359,7 +385,7 @@ def _learning_curves(results: Results) -> go.Figure | None:
         figure.add_trace(
             go.Scatter(
                 x=list(range(1, len(curve) + 1)),
-                y=[_number(100 * value) for value in curve],
+                y=[rounded(100 * value) for value in curve],
                 mode="lines+markers",
                 line={"width": 2.5, "color": style.colour(results.labels.index(label)), "dash": dash},
                 marker={"size": 6},
@@ -371,9 +397,9 @@ def _learning_curves(results: Results) -> go.Figure | None:
     if not candidates:
         return None
     longest = max(len(evaluation.curves["validation_error"]) for *_, evaluation in candidates)
-    return _layout(
+    return layout(
         figure,
-        {"title": "Epochs", "dtick": _whole(longest)},
+        {"title": "Epochs", "dtick": whole(longest)},
         {"title": "Validation error (%)", "rangemode": "tozero"},
     )
 
@@ -388,8 +414,8 @@ def _foretelling(results: Results, analysis: Analysis) -> go.Figure | None:
         figure.add_trace(
             go.Scatter(
                 x=[entry.epochs for entry in entries],
-                y=[_number(value.value) for value in values],
-                error_y=_whiskers(values),
+                y=[rounded(value.value) for value in values],
+                error_y=whiskers(values),
                 mode="lines+markers",
                 line={"color": style.colour(index), "width": 1.5, "dash": style.dash(index)},
                 marker={"size": 8, "symbol": style.marker(index)[0]},
@@ -401,19 +427,20 @@ def _foretelling(results: Results, analysis: Analysis) -> go.Figure | None:
     if not figure.data:
         return None
     last = results.experiment.budget.epochs
-    return _layout(
+    return layout(
         figure,
-        {"title": f"Epochs (of {last})", "dtick": _whole(last)},
+        {"title": f"Epochs (of {last})", "dtick": whole(last)},
         {"title": "Rank correlation with the end"},
     )
 
 
-def _whiskers(estimates: Sequence[Estimate]) -> dict[str, Any]:
+def whiskers(estimates: Sequence[Estimate]) -> dict[str, Any]:
+    """Intervals as plotly draws them."""
     return {
         "type": "data",
         "symmetric": False,
-        "array": [_number(one.high - one.value) for one in estimates],
-        "arrayminus": [_number(one.value - one.low) for one in estimates],
+        "array": [rounded(one.high - one.value) for one in estimates],
+        "arrayminus": [rounded(one.value - one.low) for one in estimates],
         "thickness": 1.2,
         "width": 4,
     }
@@ -427,9 +454,9 @@ def _dependence(results: Results, dimensions: Sequence[str], dependence: Depende
     order = sorted(range(len(dimensions)), key=lambda place: found.importance[place].value)
     figure = go.Figure(
         go.Scatter(
-            x=[_number(found.importance[place].value) for place in order],
+            x=[rounded(found.importance[place].value) for place in order],
             y=[dimensions[place] for place in order],
-            error_x=_whiskers([found.importance[place] for place in order]),
+            error_x=whiskers([found.importance[place] for place in order]),
             mode="markers",
             marker={"size": 9, "color": style.colour(0)},
             hovertemplate="<b>%{y}</b>: %{x:.3f}<extra></extra>",
@@ -438,7 +465,7 @@ def _dependence(results: Results, dimensions: Sequence[str], dependence: Depende
     title = f"R² lost by shuffling (of {found.r2:.2f})"
     height = 110 + 26 * len(order)
     x = {"title": title, "zeroline": True, "zerolinecolor": "#888888"}
-    figures = {f"importance-{name}": _layout(figure, x, {"title": ""}, height=height, showlegend=False)}
+    figures = {f"importance-{name}": layout(figure, x, {"title": ""}, height=height, showlegend=False)}
     bands = [found.dependence[place] for place in order[-IMPORTANT:]]
     low, high = (style.scaled(name, limit) for limit in (min(b.min() for b in bands), max(b.max() for b in bands)))
     margin = 0.05 * (high - low)
@@ -448,17 +475,17 @@ def _dependence(results: Results, dimensions: Sequence[str], dependence: Depende
         figure = go.Figure(
             [
                 go.Scatter(
-                    x=[_number(value) for value in (*x, *reversed(x))],
-                    y=[_number(value) for value in (*least, *reversed(most))],
+                    x=[rounded(value) for value in (*x, *reversed(x))],
+                    y=[rounded(value) for value in (*least, *reversed(most))],
                     mode="lines",
                     line={"width": 0},
                     fill="toself",
-                    fillcolor=_faint(style.colour(0)),
+                    fillcolor=faint(style.colour(0)),
                     hoverinfo="skip",
                 ),
                 go.Scatter(
-                    x=[_number(value) for value in x],
-                    y=[_number(value) for value in mean],
+                    x=[rounded(value) for value in x],
+                    y=[rounded(value) for value in mean],
                     mode="lines+markers",
                     line={"color": style.colour(0), "width": 2},
                     marker={"size": 4},
@@ -466,7 +493,7 @@ def _dependence(results: Results, dimensions: Sequence[str], dependence: Depende
                 ),
             ]
         )
-        figures[f"dependence-{name}-{rank}"] = _layout(
+        figures[f"dependence-{name}-{rank}"] = layout(
             figure,
             {"title": dimensions[place], "nticks": 5},
             {"title": "", "range": [low - margin, high + margin], "nticks": 5},
@@ -488,7 +515,7 @@ def _spread(spread: Spread) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 x=[place for place, _ in shown],
-                y=[_number(style.scaled(name, value)) for _, value in shown],
+                y=[rounded(style.scaled(name, value)) for _, value in shown],
                 mode=mode,
                 marker={
                     "symbol": symbol,
@@ -503,4 +530,4 @@ def _spread(spread: Spread) -> go.Figure:
                 hovertemplate=f"generator %{{x}}, {title}: %{{y:.4g}}<extra></extra>",
             )
         )
-    return _layout(figure, {"title": "Generators, by mean", "dtick": _whole(len(means))}, {"title": style.axis(name)})
+    return layout(figure, {"title": "Generators, by mean", "dtick": whole(len(means))}, {"title": style.axis(name)})

@@ -17,7 +17,7 @@ from nas_lib.layout import write_text
 from nas_lib.records import Evaluation
 from nas_lib.report import drawing, style
 from nas_lib.report.analysis import Analysis, analyse
-from nas_lib.report.results import Results, Retrained, band, mean_and_sd, read, staircase
+from nas_lib.report.results import Band, Results, Retrained, band, mean_and_sd, read, staircase
 from nas_lib.report.summary import counted
 from nas_lib.report.tables import write_tables
 
@@ -82,13 +82,13 @@ def write_figures(experiment: Experiment) -> None:
     write_tables(results, analysis)
     folder = experiment.folder.figures
     write_comparison_figures(results, folder)
-    with _style():
-        _save(_hypervolume(results, "epochs"), folder / "hypervolume-epochs")
-        _save(_importance(analysis), folder / "importance")
-        _save(_dependence(results, analysis), folder / "dependence")
-        _save(_draws(analysis), folder / "draws")
-        _save(_learning_curves(results), folder / "learning-curves")
-        _save(_foretelling(results, analysis), folder / "foretelling")
+    with look():
+        save(_hypervolume(results, "epochs"), folder / "hypervolume-epochs")
+        save(_importance(analysis), folder / "importance")
+        save(_dependence(results, analysis), folder / "dependence")
+        save(_draws(analysis), folder / "draws")
+        save(_learning_curves(results), folder / "learning-curves")
+        save(_foretelling(results, analysis), folder / "foretelling")
     found = {(finalist.strategy, finalist.seed, finalist.rank): finalist for finalist in results.finalists}
     for place, name in _drawings(experiment).items():
         whole, levels = _drawn(experiment, found.get(place))
@@ -99,16 +99,17 @@ def write_figures(experiment: Experiment) -> None:
 def write_comparison_figures(results: Results, folder: Path) -> None:
     """Write the figures that hold searches against each other; they know nothing of the space."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _style():
-        _save(_front(results), folder / "front")
-        _save(_hypervolume(results), folder / "hypervolume")
-        _save(_hypervolume(results, "seconds"), folder / "hypervolume-seconds")
-        _save(_ranks(results), folder / "ranks")
+    with look():
+        save(_front(results), folder / "front")
+        save(_hypervolume(results), folder / "hypervolume")
+        save(_hypervolume(results, "seconds"), folder / "hypervolume-seconds")
+        save(_ranks(results), folder / "ranks")
         if results.experiment.finalists.count:
-            _save(_finalists(results), folder / "finalists")
+            save(_finalists(results), folder / "finalists")
 
 
-def _style() -> AbstractContextManager[None]:
+def look() -> AbstractContextManager[None]:
+    """How every figure looks; equal ones have equal bytes."""
     import matplotlib as mpl
 
     return mpl.rc_context({"svg.hashsalt": "nas", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
@@ -124,20 +125,22 @@ def _drawn(experiment: Experiment, finalist: Retrained | None) -> tuple[str, str
     return whole, drawing.levels_svg(graph, f"{title}, level by level") or whole
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in all formats, without its date."""
     for suffix in FORMATS:
         date = "CreationDate" if suffix == "pdf" else "Date"
         figure.savefig(path.with_suffix(f".{suffix}"), metadata={date: None})
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
+def with_panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure of panels one above the other."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 3.8 * count), layout="constrained")
     return figure, [figure.add_subplot(count, 1, panel) for panel in range(1, count + 1)]
 
 
-def _sentence(words: str) -> Figure:
+def sentence(words: str) -> Figure:
     """A figure that says why there is none."""
     from matplotlib.figure import Figure
 
@@ -149,13 +152,13 @@ def _sentence(words: str) -> Figure:
 def _front(results: Results) -> Figure:
     """Every candidate and the front of each strategy, per pair of objectives; with one objective the best so far."""
     if not any(evaluation.counts for _, _, evaluation in results.evaluations()):
-        return _sentence("No candidate succeeded.")
-    figure, panels = _panels(max(1, len(results.pairs)))
+        return sentence("No candidate succeeded.")
+    figure, panels = with_panels(max(1, len(results.pairs)))
     if not results.pairs:
         name = results.objectives[0]
         for label in results.histories:
             _draw_band(panels[0], results, label, results.best_so_far(label), name)
-        _label(panels[0], "Evaluations", style.axis(name), _ranged(results))
+        label_axes(panels[0], "Evaluations", style.axis(name), _ranged(results))
     else:
         for panel, (x, y) in zip(panels, results.pairs, strict=True):
             _draw_front(panel, results, x, y)
@@ -196,7 +199,9 @@ def _draw_front(axes: Axes, results: Results, x: str, y: str) -> None:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_locator(NullLocator())
-    _label(axes, style.axis(x), style.axis(y), f"{_seeds(results)}; filled: front of all seeds. {_attained(results)}")
+    label_axes(
+        axes, style.axis(x), style.axis(y), f"{_seeds(results)}; filled: front of all seeds. {_attained(results)}"
+    )
 
 
 def _attained(results: Results) -> str:
@@ -209,7 +214,7 @@ def _seeds(results: Results) -> str:
     return counted(len(results.experiment.seeds), "seed")
 
 
-def _label(axes: Axes, x: str, y: str, note: str = "") -> None:
+def label_axes(axes: Axes, x: str, y: str, note: str = "") -> None:
     """Titles of the axes, a legend above, and what marks mean in a line at the top."""
     axes.set(xlabel=x, ylabel=y)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=4, frameon=False, borderaxespad=0)
@@ -218,8 +223,8 @@ def _label(axes: Axes, x: str, y: str, note: str = "") -> None:
 
 def _hypervolume(results: Results, spent: Literal["epochs", "seconds"] | None = None) -> Figure:
     if results.comparison["reference"] is None:
-        return _sentence("No candidate succeeded.")
-    figure, (axes,) = _panels(1)
+        return sentence("No candidate succeeded.")
+    figure, (axes,) = with_panels(1)
     for label in results.histories:
         _draw_band(axes, results, label, results.hypervolumes(label), spent=spent)
     axes.set_ylim(bottom=0)
@@ -228,7 +233,7 @@ def _hypervolume(results: Results, spent: Literal["epochs", "seconds"] | None = 
         "seconds": "Seconds of proposing, training and measuring",
         None: "Evaluations",
     }
-    _label(axes, titles[spent], "Hypervolume (share of the box)", _ranged(results))
+    label_axes(axes, titles[spent], "Hypervolume (share of the box)", _ranged(results))
     return figure
 
 
@@ -248,22 +253,24 @@ def _draw_band(
 ) -> None:
     """The mean over seeds within the range from the lowest to the highest seed."""
     found = band(series, results.spent(label, spent) if spent else None)
-    if found is None:
-        return
-    index = results.labels.index(label)
-    scale = 1.0 if objective is None else style.scaled(objective, 1.0)
+    if found is not None:
+        draw_band(axes, results.labels.index(label), label, found, style.scaled(objective, 1.0) if objective else 1.0)
+
+
+def draw_band(axes: Axes, index: int, label: str, found: Band, scale: float = 1.0, opacity: float = 0.18) -> None:
+    """The mean of a strategy within its band, times a scale."""
     colour = style.colour(index)
     line = style.LINES[style.dash(index)]
     axes.step(found.x, scale * found.mean, where="post", color=colour, ls=line, label=label)
-    axes.fill_between(found.x, scale * found.low, scale * found.high, step="post", color=colour, alpha=0.18, lw=0)
+    axes.fill_between(found.x, scale * found.low, scale * found.high, step="post", color=colour, alpha=opacity, lw=0)
 
 
 def _ranks(results: Results) -> Figure:
     """Rank of the final hypervolume of each strategy in every seed, and their mean."""
     ranks = results.comparison["ranks"]
     if results.comparison["reference"] is None or len(ranks) < 2:
-        return _sentence("Ranks need two strategies and a candidate that succeeded.")
-    figure, (axes,) = _panels(1)
+        return sentence("Ranks need two strategies and a candidate that succeeded.")
+    figure, (axes,) = with_panels(1)
     figure.set_size_inches(WIDTH, 1.4 + 0.35 * len(ranks))
     finals = {
         (search["strategy"], search["seed"]): search["hypervolume"][-1] if search["hypervolume"] else 0.0
@@ -294,8 +301,8 @@ def _importance(analysis: Analysis) -> Figure:
     """Permutation importance of every searched number, one panel per objective."""
     shown = [(one, one.found) for one in analysis.dependences if one.found is not None and not one.remark]
     if not shown:
-        return _sentence(_remarks(analysis))
-    figure, panels = _panels(len(shown))
+        return sentence(_remarks(analysis))
+    figure, panels = with_panels(len(shown))
     figure.set_size_inches(WIDTH, len(shown) * (1.2 + 0.22 * len(analysis.dimensions)))
     for axes, (dependence, found) in zip(panels, shown, strict=True):
         order = np.argsort([one.value for one in found.importance])
@@ -331,7 +338,7 @@ def _dependence(results: Results, analysis: Analysis) -> Figure:
 
     shown = [(one.objective, one.found) for one in analysis.dependences if one.found is not None and not one.remark]
     if not shown:
-        return _sentence(_remarks(analysis))
+        return sentence(_remarks(analysis))
     columns = min(4, len(analysis.dimensions))
     rows = -(-len(analysis.dimensions) // columns)
     figure = Figure(figsize=(WIDTH, 1.75 * rows * len(shown)), layout="constrained")
@@ -353,8 +360,8 @@ def _dependence(results: Results, analysis: Analysis) -> Figure:
 def _draws(analysis: Analysis) -> Figure:
     """The draws of each generator, by mean; one panel per objective."""
     if not analysis.spreads:
-        return _sentence("No two points of the space were drawn from several times.")
-    figure, panels = _panels(len(analysis.spreads))
+        return sentence("No two points of the space were drawn from several times.")
+    figure, panels = with_panels(len(analysis.spreads))
     for axes, spread in zip(panels, analysis.spreads, strict=True):
         for place, values in enumerate(spread.draws, start=1):
             scaled = [style.scaled(spread.objective, value) for value in values]
@@ -384,7 +391,7 @@ def _learning_curves(results: Results) -> Figure:
         for label in results.histories
     }
     if not any(curves.values()):
-        return _sentence("No candidate was trained for two epochs or more.")
+        return sentence("No candidate was trained for two epochs or more.")
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(WIDTH, 2.6 * rows), layout="constrained")
@@ -405,8 +412,8 @@ def _foretelling(results: Results, analysis: Analysis) -> Figure:
     """Rank correlation of early and final validation error, per strategy."""
 
     if not any(analysis.foretelling.values()):
-        return _sentence("Too few candidates were trained for two epochs or more to correlate early and final errors.")
-    figure, (axes,) = _panels(1)
+        return sentence("Too few candidates were trained for two epochs or more to correlate early and final errors.")
+    figure, (axes,) = with_panels(1)
     figure.set_size_inches(WIDTH, 2.8)
     for index, (label, entries) in enumerate(analysis.foretelling.items()):
         values = [entry.correlation for entry in entries]
@@ -424,7 +431,7 @@ def _foretelling(results: Results, analysis: Analysis) -> Figure:
             )
     axes.locator_params(axis="x", integer=True)
     epochs = results.experiment.budget.epochs
-    _label(
+    label_axes(
         axes,
         f"Epochs (of {epochs})",
         "Rank correlation with the end",
@@ -437,8 +444,8 @@ def _finalists(results: Results) -> Figure:
     """Test error of every network, or training of the only one, with mean and standard deviation of each finalist."""
     tested = [finalist for finalist in results.finalists if finalist.test_errors]
     if not tested:
-        return _sentence("No finalist was trained successfully.")
-    figure, (axes,) = _panels(1)
+        return sentence("No finalist was trained successfully.")
+    figure, (axes,) = with_panels(1)
     figure.set_size_inches(WIDTH, 1.2 + 0.3 * len(tested))
     what = "training" if results.experiment.finalists.draws == 1 else "network"
     for row, finalist in enumerate(tested):

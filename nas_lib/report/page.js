@@ -44,7 +44,7 @@ function filtered(trace, { strategy, seed, full }) {
   const visible =
     (strategy === null || meta.strategy === undefined || meta.strategy === strategy) &&
     (seed === null || meta.seed === undefined || meta.seed === seed) &&
-    !(meta.together && seed !== null) && !(meta.alone && seed === null);
+    !(meta.together && seed !== null) && !(meta.alone && seed === null) && !(meta.single && strategy === null);
   if (!meta.points) return { ...trace, visible };
   const known = points[meta.points];
   const kept = [...known.seed.keys()].filter(

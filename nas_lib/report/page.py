@@ -47,19 +47,12 @@ def write_report(experiment: Experiment) -> None:
 
 def render(results: Results) -> str:
     """The page as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("nas_lib", "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     experiment = results.experiment
     analysis = analyse(results)
     drawings = _drawings(results)
     figures = {chart.name: chart.figure for chart in charts(results, analysis)}
-    return environment.get_template("page.html").render(
+    return filled(
+        "page.html",
         experiment=experiment,
         description=experiment.description,
         finished=_last_finish(results),
@@ -94,16 +87,23 @@ def render(results: Results) -> str:
         costs=_costs(results),
         rules=_rules(results.experiment),
         devices=_devices(results),
-        versions=provenance.versions(),
-        machine=provenance.machine(),
-        commit=provenance.commit(),
-        configuration=provenance.configuration(experiment),
-        configuration_file=provenance.relative(experiment.folder.configuration),
+        provenance=provenance.facts(experiment, provenance.tracking_uri(experiment)),
         figures_folder=experiment.folder.figures.name,
-        tracking_uri=provenance.tracking_uri(experiment),
-        style=_packaged("page.css"),
-        script=_packaged("page.js"),
-        plotly=get_plotlyjs(),
+    )
+
+
+def filled(template: str, **content: Any) -> str:
+    """A page of the package with its style and scripts in it; `charts` and `points` are what the script draws."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("nas_lib", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment.get_template(template).render(
+        style=_packaged("page.css"), script=_packaged("page.js"), plotly=get_plotlyjs(), **content
     )
 
 
@@ -199,7 +199,7 @@ def _box(results: Results) -> list[tuple[str, str, str, str]] | None:
     ]
 
 
-def _tested(test: Mapping[str, float] | None) -> tuple[str, str]:
+def tested(test: Mapping[str, float] | None) -> tuple[str, str]:
     """Corrected p and effect size of a test; none for the baseline."""
     return (f"{test['p_holm']:.3g}", style.signed(test["effect"], 2)) if test else ("baseline", "baseline")
 
@@ -219,7 +219,7 @@ def _winners(results: Results) -> list[tuple[str, ...]]:
                 style.interval(difference, lambda value: f"{style.signed(100 * value, 2)} points")
                 if difference
                 else "baseline",
-                *_tested(found["tests"].get(label)),
+                *tested(found["tests"].get(label)),
                 f"{found['final'][label]['count']}",
             )
         )
@@ -237,7 +237,7 @@ def _hypervolumes(results: Results) -> list[tuple[str, ...]]:
                 label,
                 style.interval(final, lambda value: f"{value:.3f}"),
                 style.interval(difference, style.signed) if difference else "baseline",
-                *_tested(comparison["tests"].get(label)),
+                *tested(comparison["tests"].get(label)),
                 f"{comparison['ranks'][label]:.2f}",
                 f"{len(results.front(label, results.objectives))}",
                 f"{final['count']}",

@@ -15,6 +15,7 @@ import psutil
 import yaml
 
 from nas_lib.experiment import Experiment
+from nas_lib.laboratory.settings import Laboratory
 
 PACKAGES = (
     "nas-lib",
@@ -25,6 +26,7 @@ PACKAGES = (
     "scipy",
     "networkx",
     "moocore",
+    "pymoo",
     "bayesian-optimization",
     "onnx",
     "onnxruntime",
@@ -66,10 +68,23 @@ def commit(folder: Path = Path()) -> str | None:
     return f"{head}, with uncommitted changes" if changed else head
 
 
-def configuration(experiment: Experiment) -> str:
+def facts(of: Experiment | Laboratory, tracking_uri: str) -> dict[str, Any]:
+    """All that a page says of where its results come from."""
+    return {
+        "seeds": of.seeds,
+        "commit": commit(),
+        "machine": machine(),
+        "versions": versions(),
+        "file": relative(of.folder.configuration),
+        "tracking_uri": tracking_uri,
+        "configuration": configuration(of, tracking_uri),
+    }
+
+
+def configuration(of: Experiment | Laboratory, tracking_uri: str) -> str:
     """The configuration as YAML, every default spelt out."""
-    content = json.loads(experiment.model_dump_json())
-    content["tracking"]["uri"] = tracking_uri(experiment)
+    content = json.loads(of.model_dump_json())
+    content["tracking"]["uri"] = tracking_uri
     return yaml.safe_dump(_portable(content), sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -87,14 +102,14 @@ def relative(path: Path) -> str:
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else f"…/{path.name}"
 
 
-def tracking_uri(experiment: Experiment) -> str:
+def tracking_uri(of: Experiment | Laboratory) -> str:
     """Where runs appear in MLflow: a file by its relative path, a server without its name."""
-    uri = urlsplit(experiment.tracking_uri)
+    uri = urlsplit(of.tracking_uri)
     if uri.hostname:
         return f"{uri.scheme}://…"
     if uri.path.startswith("//"):
         return f"{uri.scheme}:///{relative(Path(uri.path[1:]))}"
-    return experiment.tracking_uri
+    return of.tracking_uri
 
 
 def without_paths(text: str) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 
 from nas_lib import pareto
 from nas_lib.comparison import compare_histories, histories_of, paired
-from nas_lib.experiment import ConfigurationError, Experiment
+from nas_lib.configuration import ConfigurationError
+from nas_lib.experiment import Experiment
 from nas_lib.export import read_export
 from nas_lib.records import Evaluation, Export, History, error_sample, networks_of
 from nas_lib.search import Search, read_finalists
@@ -246,7 +247,7 @@ def _retrained(search: Search) -> Iterator[Retrained]:
 
 @dataclass(frozen=True)
 class Band:
-    """A series over seeds: its mean, lowest and highest value at each place, arrays (n,)."""
+    """A series over seeds: at each place its mean within a lower and an upper end, arrays (n,)."""
 
     x: np.ndarray
     """What had been spent: evaluations (1 .. n), epochs or seconds."""
@@ -256,7 +257,7 @@ class Band:
 
 
 def band(series: Sequence[Sequence[float]], spent: Sequence[Sequence[float]] | None = None) -> Band | None:
-    """The band over seeds. None without any value.
+    """The band from the lowest to the highest seed. None without any value.
 
     Every series is a step function of what was spent (evaluations, unless `spent` has an ascending series for each), 0
     before its first step; a search that ended early keeps its last value.

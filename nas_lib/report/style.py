@@ -25,15 +25,27 @@ def colour(strategy: int) -> str:
     return OKABE_ITO[strategy % len(OKABE_ITO)]
 
 
+def opacity(strategies: int) -> float:
+    """Of the band of each of so many strategies: many are fainter, for they lie over each other.
+
+    >>> opacity(2), opacity(12)
+    (0.18, 0.06)
+    """
+    return round(min(0.18, 0.72 / strategies), 3)
+
+
 def marker(strategy: int) -> tuple[str, str]:
     """Shape of a strategy, by its place in the list: plotly's and matplotlib's name."""
     return MARKERS[strategy % len(MARKERS)]
 
 
 def dash(strategy: int) -> Literal["solid", "dash", "dot"]:
-    """Kind of line of a strategy, by its place in the list, as plotly names it."""
+    """Kind of line of a strategy, by its place in the list, as plotly names it.
+
+    Up to 18 strategies differ in colour or kind of line.
+    """
     kinds: tuple[Literal["solid", "dash", "dot"], ...] = ("solid", "dash", "dot")
-    return kinds[strategy % len(kinds)]
+    return kinds[(strategy + strategy // len(OKABE_ITO)) % len(kinds)]
 
 
 def stage_colour(stage: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from nas_lib.layout import write_text
@@ -71,11 +72,17 @@ def write_tables(results: Results, analysis: Analysis) -> None:
     }
     for name, columns in COLUMNS.items():
         further = results.objectives if name in {"candidates", "attainment"} else []
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [*columns, *further, *(["front"] if name == "candidates" else [])])
-        writer.writeheader()
-        writer.writerows(rows[name])
-        write_text(results.experiment.folder.tables / f"{name}.csv", text.getvalue())
+        heads = [*columns, *further, *(["front"] if name == "candidates" else [])]
+        write_table(results.experiment.folder.tables / f"{name}.csv", heads, rows[name])
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write a table as CSV, its head alone where there are no rows."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def _candidates(results: Results) -> Iterator[Row]:

@@ -5,22 +5,46 @@ rebuilt from history, so resume and replay need no code of their own.
 To add a strategy: one file, and one line in `StrategySettings`.
 """
 
+from importlib.util import find_spec
 from typing import Annotated
 
 from pydantic import Field
 
 from nas_lib.strategies import hyperband
 from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO
+from nas_lib.strategies.coverage import Coverage
+from nas_lib.strategies.evolution import AgeingEvolution, Evolution, LocalSearch
 from nas_lib.strategies.hyperband import BOHB, Hyperband
+from nas_lib.strategies.linas import LINAS
 from nas_lib.strategies.nehvi import NEHVI
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Plan, Strategy
+from nas_lib.strategies.tpe import TPE
 
 StrategySettings = Annotated[
-    RandomSearch | BayesianOptimization | ParEGO | NEHVI | Hyperband | BOHB, Field(discriminator="name")
+    RandomSearch
+    | BayesianOptimization
+    | ParEGO
+    | NEHVI
+    | Hyperband
+    | BOHB
+    | Evolution
+    | AgeingEvolution
+    | LocalSearch
+    | LINAS
+    | Coverage
+    | TPE,
+    Field(discriminator="name"),
 ]
 
 
+EXTRAS = {"age-moea": ("numba", "age-moea"), "tpe": ("optuna", "optuna")}
+"""Strategy -> the package it needs that is not always there, and the extra of ours that brings it."""
+
+
 def impossible(strategy: Strategy, plan: Plan) -> str | None:
-    """Why a strategy cannot work within a plan, in one line; None where it can."""
+    """Why a strategy cannot work here or within a plan, in one line; None where it can."""
+    package, extra = EXTRAS.get(strategy.name, ("", ""))
+    if package and find_spec(package) is None:
+        return f"needs the package {package}, which is not there (pip install 'nas-lib[{extra}]')"
     return hyperband.impossible(strategy, plan) if isinstance(strategy, Hyperband | BOHB) else None

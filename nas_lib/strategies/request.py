@@ -47,6 +47,8 @@ class Request:
     at `rng("initial", round, slot)` is shared by all strategies of one seed."""
     references: Sequence[float | None] = ()
     """Reference value of each objective, None where it is to be inferred; empty means None for all."""
+    exact: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
+    """Objectives that cost nothing to compute: name -> option numbers (n, d) to values (n,). For spaces of genes."""
     limits: Mapping[str, float] = field(default_factory=dict)
     """Constrained figure -> its largest allowed value. `Evaluation.constraints` holds by how much it is exceeded."""
 
@@ -63,6 +65,8 @@ class Suggestion:
     """The evaluation whose training it continues at a higher fidelity."""
     bracket: int | None = None
     """Number of the bracket whose candidates compete with it."""
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    """What the strategy expects of objectives: name -> value. Empty where it expects nothing."""
 
 
 class Strategy(Protocol):

@@ -1,7 +1,6 @@
 import fcntl
 import json
 import logging
-import subprocess
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -36,6 +35,9 @@ EVERY_JOB = {
     LogEvent.PROGRESS,
     LogEvent.RESOURCES_INFO,
 }
+if KIND == "laboratory":
+    # Searches take seconds: how many steps are done says enough of them.
+    EVERY_JOB.remove(LogEvent.PROGRESS)
 
 
 def will_run() -> bool:
@@ -46,10 +48,10 @@ def will_run() -> bool:
 
 
 def take_over() -> None:
-    """Make this process the only one that runs the experiment, and clear away what a killed one left behind.
+    """Make this process the only one that works on these results, and free what a killed one left behind.
 
     The operating system frees the lock of a process that dies, so whoever has it knows that Snakemake's own locks on files
-    of this experiment are nobody's. Files of a round whose proposals are gone are made anew.
+    of these results are nobody's.
     """
     global _alive
     try:
@@ -62,26 +64,21 @@ def take_over() -> None:
     except BlockingIOError:
         _alive.seek(0)
         owner = _alive.read().strip()
-        raise WorkflowError(f"The experiment {EXPERIMENT.experiment!r} is running here already ({owner}).") from None
+        raise WorkflowError(f"The {KIND} {FOLDER.path.name!r} is running here already ({owner}).") from None
     _alive.truncate(0)
     _alive.write(f"process {os.getpid()} on {os.uname().nodename}")
     _alive.flush()
     for lock in Path(".snakemake/locks").glob("*.lock"):
         if any(line.startswith(f"{FOLDER.path}/") for line in lock.read_text().splitlines()):
             lock.unlink()
-    for search in SEARCHES:
-        for round in ROUNDS:
-            if not search.proposals(round).exists():
-                for job in search.round(round).glob("job-*.jsonl"):
-                    job.unlink()
     if FOLDER.tracking.exists() and tracking_is_behind():
         FOLDER.tracking.unlink()
 
 
 def tracking_is_behind() -> bool:
     """Whether the MLflow server was down at the end of an earlier run, or its database has been removed since."""
-    database = EXPERIMENT.tracking_uri.removeprefix("sqlite:///")
-    removed = database != EXPERIMENT.tracking_uri and not Path(database).exists()
+    database = CONFIGURATION.tracking_uri.removeprefix("sqlite:///")
+    removed = database != CONFIGURATION.tracking_uri and not Path(database).exists()
     return removed or "unavailable" in json.loads(FOLDER.tracking.read_text())
 
 
@@ -95,7 +92,7 @@ def about_the_whole(record: logging.LogRecord) -> bool:
 
 
 def begin() -> None:
-    """Store the experiment for the commands of the rules, and show progress while they run.
+    """Store the configuration for the commands of the rules, and show progress while they run.
 
     Progress takes the place of Snakemake's messages about every single job; they stay in its log file, and
     `--printshellcmds` brings them back.
@@ -104,18 +101,28 @@ def begin() -> None:
         for handler in workflow.logger_manager.logger.handlers:
             if handler.name == "DefaultStreamHandler":
                 handler.addFilter(about_the_whole)
-    content = json.loads(EXPERIMENT.model_dump_json())
+    content = json.loads(CONFIGURATION.model_dump_json())
     if not FILE.exists() or json.loads(FILE.read_text()) != content:
         write_json(FILE, content)
-    watch = [sys.executable, "-m", "nas_lib", "watch", FILE, "--parent", str(os.getpid())]
-    subprocess.Popen([*watch, "--cores", str(workflow.cores)])
+    if KIND == "experiment":
+        show_progress()
+    else:
+        refuse_bad_tables()
+
+
+def refuse_bad_tables() -> None:
+    """Read all tables before the first search, instead of failing at one of them hours later."""
+    try:
+        CONFIGURATION.checked_problems()
+    except UserError as error:
+        raise WorkflowError(f"Not all problems can be searched:\n{error}") from None
 
 
 def farewell() -> str:
     """Where the results are."""
     if not FOLDER.tracking.exists() or not FOLDER.report.exists():
         return "\nDone."
-    uri = EXPERIMENT.tracking_uri
+    uri = CONFIGURATION.tracking_uri
     local = f"mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1"
     missing = json.loads(FOLDER.tracking.read_text()).get("unavailable")
     runs = f"not up to date: {missing}" if missing else uri if uri.startswith("http") else local

@@ -1,0 +1,202 @@
+"""The configuration of a laboratory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import Field, StrictInt, field_validator
+
+from nas_lib import configuration
+from nas_lib.configuration import (
+    ConfigurationError,
+    Name,
+    ResultsFolder,
+    folder_mistake,
+    named,
+    refuse_other_kind,
+)
+from nas_lib.experiment import Tracking, label_of
+from nas_lib.layout import LaboratoryFolder
+from nas_lib.problems import Problem, ProblemError, ProblemSettings
+from nas_lib.problems.table import Table
+from nas_lib.settings import Settings
+from nas_lib.strategies import StrategySettings, impossible
+from nas_lib.strategies.request import Plan, Strategy
+
+
+class LaboratoryBudget(Settings):
+    """How much one search may spend."""
+
+    evaluations: StrictInt = Field(default=250, ge=2)
+    """Different architectures a search may evaluate. Repeats are counted, and cost nothing."""
+    batch: StrictInt = Field(default=50, ge=1)
+    """Most proposals of a round."""
+
+    @property
+    def plan(self) -> Plan:
+        """What strategies know of it."""
+        rounds = -(-self.evaluations // self.batch)
+        return Plan(rounds, proposals=self.batch, lag=1, epochs=1)
+
+
+class Laboratory(Settings):
+    """Everything about one comparison."""
+
+    laboratory: Name
+    """Name of the comparison: its folder under `results` and its name in MLflow."""
+    description: str = ""
+    """A sentence for the report."""
+    results: ResultsFolder = "results"
+    """Folder of all results."""
+    problems: tuple[ProblemSettings, ...] = Field(min_length=1)
+    """What is searched."""
+    strategies: tuple[StrategySettings, ...] = Field(min_length=1)
+    """Search strategies, compared on equal terms; the last one is the baseline."""
+    budget: LaboratoryBudget = LaboratoryBudget()
+    """How much each search may spend."""
+    seeds: tuple[StrictInt, ...] = Field(default=(1,), min_length=1)
+    """One search per problem, strategy and seed."""
+    tracking: Tracking = Tracking()
+    """The MLflow store that shows every search."""
+
+    @field_validator("problems", "strategies", mode="before")
+    @classmethod
+    def _names_are_enough(cls, value: object) -> object:
+        return named(value)
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the strategies."""
+        return [label_of(strategy) for strategy in self.strategies]
+
+    @property
+    def titles(self) -> list[str]:
+        """Names of the problems."""
+        return [problem.title for problem in self.problems]
+
+    @property
+    def folder(self) -> LaboratoryFolder:
+        """Where its files lie."""
+        return LaboratoryFolder(Path(self.results) / self.laboratory)
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow keeps the runs."""
+        return self.tracking.uri_for(self.results)
+
+    def strategy(self, label: str) -> StrategySettings:
+        """The strategy of that label."""
+        return next(strategy for strategy in self.strategies if label_of(strategy) == label)
+
+    def settings_of_problem(self, title: str) -> ProblemSettings:
+        """What the problem of that title is made from."""
+        return next(problem for problem in self.problems if problem.title == title)
+
+    def tables_of(self, title: str) -> list[Path]:
+        """The user's own table of a problem: searches are made anew when it has changed."""
+        problem = self.settings_of_problem(title)
+        return [problem.path] if isinstance(problem, Table) else []
+
+    def problem(self, title: str) -> Problem:
+        """The problem of that title, its table read. Raises ProblemError."""
+        return self.settings_of_problem(title).problem()
+
+    def refuse_missing_tables(self) -> None:
+        """Raises ProblemError: files that problems are read from are missing, one line each."""
+        _all(problem.file for problem in self.problems)
+
+    def checked_problems(self) -> dict[str, Problem]:
+        """Every problem by its title, its table read.
+
+        Raises:
+            ProblemError: all tables that cannot be used, and strategies that cannot handle their objectives.
+        """
+        problems = dict(zip(self.titles, _all(problem.problem for problem in self.problems), strict=True))
+        mistakes = [
+            mistake
+            for title, problem in problems.items()
+            for label in self.labels
+            if (mistake := unfit(title, problem, label, self.strategy(label)))
+        ]
+        if mistakes:
+            raise ProblemError("\n".join(mistakes))
+        return problems
+
+    def settings_of_search(self, title: str, label: str) -> str:
+        """All that decides what a search does, beside its seed and the table's content, as JSON."""
+        problem = json.loads(self.settings_of_problem(title).model_dump_json(exclude={"folder", "path"}))
+        strategy = json.loads(self.strategy(label).model_dump_json())
+        return json.dumps({"problem": problem, "strategy": strategy, "budget": self.budget.model_dump()})
+
+
+Found = TypeVar("Found")
+
+
+def _all(made: Iterable[Callable[[], Found]]) -> list[Found]:
+    """What all functions give. Raises ProblemError: the mistakes of all that fail, one line each."""
+    found, mistakes = [], []
+    for make in made:
+        try:
+            found.append(make())
+        except ProblemError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ProblemError("\n".join(dict.fromkeys(mistakes)))
+    return found
+
+
+def unfit(title: str, problem: Problem, label: str, strategy: Strategy) -> str | None:
+    """Why a strategy cannot search a problem, in one line; None where it can."""
+    fewest, most = strategy.objectives
+    count = len(problem.objectives)
+    if fewest <= count and (most is None or count <= most):
+        return None
+    allowed = f"exactly {fewest}" if fewest == most else f"{fewest} or more"
+    return f"problems ({title}): has {count} objectives, allowed with the strategy {label} is {allowed}"
+
+
+def load(path: Path) -> Laboratory:
+    """The laboratory of one YAML or JSON file. Raises ConfigurationError: all mistakes, one line each."""
+    return parse(configuration.read(path), str(path))
+
+
+def parse(content: object, source: str) -> Laboratory:
+    """The laboratory that plain data describes; `source` names where the data comes from.
+
+    Raises:
+        ConfigurationError: all mistakes, one line each: source, path of the key, what was found, what is allowed.
+    """
+    refuse_other_kind(content, "laboratory", source)
+    laboratory, mistakes = configuration.checked(Laboratory, content, source)
+    mistakes += _impossible(configuration.valid_sections(Laboratory, cast(Mapping[str, Any], content)))
+    if mistakes or laboratory is None:
+        raise ConfigurationError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
+    return laboratory
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of the configuration, for editors."""
+    return Laboratory.model_json_schema()
+
+
+def _impossible(sections: Mapping[str, Any]) -> Iterable[str]:
+    for key, name in (("strategies", label_of), ("problems", lambda problem: problem.title), ("seeds", str)):
+        names = [name(entry) for entry in sections.get(key, ())]
+        for twice in sorted({entry for entry in names if names.count(entry) > 1}):
+            hint = {"strategies": "; give one a `label`", "problems": "; give tables a `title`"}.get(key, "")
+            yield f"{key}: {twice} occurs twice, allowed are different names{hint}"
+        for index, folder in enumerate(names if key != "seeds" else ()):
+            if mistake := folder_mistake(folder):
+                yield f"{key}.{index}: {mistake}"
+    for index, strategy in enumerate(sections.get("strategies", ())):
+        if "budget" in sections and (reason := impossible(strategy, sections["budget"].plan)):
+            yield f"strategies.{index} ({strategy.name}): {reason}"
+        offered = {"sample", "encode", "genes"}
+        if missing := sorted(strategy.needs - offered):
+            yield (
+                f"strategies.{index} ({strategy.name}): needs the operator {', '.join(missing)}, which tables do not "
+                f"offer; they offer {', '.join(sorted(offered))}"
+            )

@@ -1,0 +1,290 @@
+"""A Gaussian process on genes, for tens to hundreds of measured architectures.
+
+The covariance of two architectures has two parts. One is linear in the options, so it stands for additive effects
+(chains of blocks). The other is `exp(-sum_g w_g d_g)` over the genes g, with d_g in [0, 1] how far apart their options
+are: interactions, which fade with every gene in which the two differ (the exponential kernel on categories of Couto
+2005, and of Wan et al. 2021, CASMOPOLITAN). All weights have priors, as a fit of 45 weights to 20 points would need
+(maximum a posteriori, as Hvarfner et al. 2024 advise for many dimensions).
+
+Errors of architectures are skewed: a few are far worse than the rest, and how bad they are is of no interest. So
+targets go through one of `WARPS`: the one under which each measured architecture is best foretold from all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_lib.spaces.genes import GeneSpace, Numbers
+
+Values = NDArray[np.float64]
+MANY_OPTIONS = 12
+"""Ordered genes with more options than this are compared by their place alone, not also by being equal."""
+LEARNT_FROM = 300
+"""Most architectures from which weights are learnt; the posterior rests on all."""
+COMPARED_ON = 120
+"""Most architectures on which warps are compared."""
+STEPS = 40
+"""Most iterations of L-BFGS."""
+CHUNK = 5000
+"""Architectures predicted at once."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Architectures as numbers: the squared distance of two rows within the columns of a gene is d_g."""
+
+    values: Values
+    """Shape (n, columns)."""
+    genes: NDArray[np.int64]
+    """Which gene each column belongs to, numbered without gaps, shape (columns,)."""
+
+
+def columns_of(space: GeneSpace, numbers: Numbers) -> Columns:
+    """Columns of architectures (n, d). A gene without effect has all options at 0 and an ordered place of 1/2.
+
+    Unordered: d is 1 where the options differ (1/2 where one gene has no effect). Ordered: half of that, and half the
+    square of how far apart the places are, as a share of all.
+    """
+    active = space.active(numbers)
+    columns: list[Values] = []
+    genes: list[int] = []
+    for place, gene in enumerate(space.genes):
+        count = len(gene.options)
+        if count < 2:
+            continue
+        equality = 0.0 if gene.is_ordered and count > MANY_OPTIONS else 0.5 if gene.is_ordered else 1.0
+        if equality:
+            columns += [
+                np.sqrt(equality / 2) * ((numbers[:, place] == option) & active[:, place]) for option in range(count)
+            ]
+        if gene.is_ordered:
+            position = np.where(active[:, place], numbers[:, place] / (count - 1), 0.5)
+            columns.append(np.sqrt(1 - equality) * position)
+        genes += [place] * (len(columns) - len(genes))
+    if not columns:
+        return Columns(np.zeros((len(numbers), 1)), np.zeros(1, dtype=np.int64))
+    return Columns(np.array(columns, dtype=float).T, np.unique(genes, return_inverse=True)[1])
+
+
+@dataclass(frozen=True)
+class Warp:
+    """A monotone function of targets and its inverse (of a flat part: its better end)."""
+
+    name: str
+    of: Callable[[Values], Values]
+    back: Callable[[Values], Values]
+
+
+def warp(name: str, targets: Values) -> Warp:
+    """A warp fitted to targets, smaller is better. z is the distance to the median in units of median minus best.
+
+    - `none`: z;
+    - `clip`: all that is worse than z = 1 counts as 1;
+    - `soft`: z up to the median, log(1 + z) above it;
+    - `log`: log(1 + 4 (z + 1)), which spreads the best.
+    """
+    best, middle = float(targets.min()), float(np.median(targets))
+    scale = middle - best if middle > best else float(targets.std()) or 1.0
+
+    def standard(values: Values) -> Values:
+        return (values - middle) / scale
+
+    def back(values: Values) -> Values:
+        return values * scale + middle
+
+    forms: Mapping[str, tuple[Callable[[Values], Values], Callable[[Values], Values]]] = {
+        "none": (lambda z: z, lambda v: v),
+        "clip": (lambda z: np.minimum(z, 1.0), lambda v: v),
+        "soft": (
+            lambda z: np.where(z > 0, np.log1p(np.maximum(z, 0.0)), z),
+            lambda v: np.where(v > 0, np.expm1(np.maximum(v, 0.0)), v),
+        ),
+        "log": (lambda z: np.log1p(4 * np.maximum(z + 1, -0.2)), lambda v: np.expm1(v) / 4 - 1),
+    }
+    forward, inverse = forms[name]
+    return Warp(name, lambda values: forward(standard(values)), lambda values: back(inverse(values)))
+
+
+WARPS = ("none", "clip", "soft", "log")
+
+
+class GeneProcess:
+    """The process of one objective: scikit-learn's `fit` and `predict`, on `Columns`."""
+
+    def fit(self, inputs: Columns, targets: Values) -> GeneProcess:
+        """Learn from n architectures and their targets (n,), smaller is better."""
+        self._middle = inputs.values.mean(axis=0)
+        inputs = Columns(inputs.values - self._middle, inputs.genes)
+        self._choose_warp(inputs, targets)
+        weights = self._weights_of(inputs, self.warp.of(targets))
+        self._posterior = _posterior(inputs, self._standard(self.warp.of(targets)), weights)
+        return self
+
+    def predict(self, inputs: Columns) -> Values:
+        """Expected targets (n,): the inverse warp of the warped mean."""
+        return self.warp.back(self.mean(inputs))
+
+    def uncertain(self, inputs: Columns) -> tuple[Values, Values]:
+        """Expected targets (n,) and half the distance between those one standard deviation up and down, with noise."""
+        mean = self.mean(inputs)
+        deviation = np.sqrt(self.deviation(inputs) ** 2 + self._posterior.weights.noise * self._scale**2)
+        span = self.warp.back(mean + deviation) - self.warp.back(mean - deviation)
+        return self.warp.back(mean), span / 2
+
+    def mean(self, inputs: Columns) -> Values:
+        """Mean (n,) of warped targets: much quicker than with the deviation."""
+        return self._posterior.mean(self._chunks(inputs)) * self._scale + self._centre
+
+    def deviation(self, inputs: Columns) -> Values:
+        """Standard deviation (n,) of warped targets, noise left out."""
+        return self._posterior.deviation(self._chunks(inputs)) * self._scale
+
+    def _chunks(self, inputs: Columns) -> Iterator[Values]:
+        starts = range(0, len(inputs.values), CHUNK)
+        return (inputs.values[start : start + CHUNK] - self._middle for start in starts)
+
+    def _choose_warp(self, inputs: Columns, targets: Values) -> None:
+        from scipy import stats
+
+        some = _spread(len(targets), COMPARED_ON)
+        part, chosen = Columns(inputs.values[some], inputs.genes), targets[some]
+        better = chosen <= np.median(chosen)
+        scores = []
+        for name in WARPS:
+            self.warp = warp(name, targets)
+            warped = self.warp.of(chosen)
+            weights = self._weights_of(part, warped)
+            foretold = _posterior(part, self._standard(warped), weights).left_out
+            agreement = [stats.kendalltau(foretold[which], chosen[which]).statistic for which in (slice(None), better)]
+            scores.append(float(np.nan_to_num(agreement).sum()))
+        self.warp = warp(WARPS[int(np.argmax(scores))], targets)
+
+    def _weights_of(self, inputs: Columns, warped: Values) -> _Weights:
+        self._centre, self._scale = float(warped.mean()), float(warped.std()) or 1.0
+        some = _spread(len(warped), LEARNT_FROM)
+        return _learnt(Columns(inputs.values[some], inputs.genes), self._standard(warped)[some])
+
+    def _standard(self, warped: Values) -> Values:
+        return (warped - self._centre) / self._scale
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many of the places 0 .. count - 1, evenly, the last one included."""
+    return np.unique(np.linspace(count - 1, 0, min(count, most)).round().astype(np.int64))
+
+
+@dataclass(frozen=True)
+class _Weights:
+    genes: Values
+    """w_g, shape (genes,)."""
+    noise: float
+    interacting: float
+    """Variance of the exponential part."""
+    additive: float
+    """Variance of the linear part."""
+
+
+def _learnt(inputs: Columns, targets: Values) -> _Weights:
+    """Weights at the maximum of the posterior, from standardised targets (n,).
+
+    Priors, all normal in the logarithm: w_g around 2 / genes (so that two random architectures are about e^-1 alike)
+    with deviation 1; noise around 0.01 of the variance with deviation 2; the two variances around 1 with deviation 2.
+    """
+    from scipy import linalg, optimize
+
+    count, genes = len(targets), int(inputs.genes.max()) + 1
+    columns = [inputs.values[:, inputs.genes == gene] for gene in range(genes)]
+    distances = np.stack([_squared(own, own) for own in columns]).reshape(genes, -1)
+    linear, identity = _linear(inputs.values, inputs), np.eye(count)
+    expected = np.concatenate([np.full(genes, np.log(2 / genes)), [np.log(1e-2), 0.0, 0.0]])
+    deviation = np.concatenate([np.full(genes, 1.0), [2.0, 2.0, 2.0]])
+
+    def loss(logarithms: Values) -> tuple[float, Values]:
+        weights, (noise, interacting, additive) = np.exp(logarithms[:genes]), np.exp(logarithms[genes:])
+        alike = interacting * np.exp(-(weights @ distances)).reshape(count, count)
+        covariance = alike + additive * linear + noise * identity
+        lower = linalg.cholesky(covariance, lower=True)
+        inverse = linalg.cho_solve((lower, True), identity)
+        solved = inverse @ targets
+        slope = inverse - np.outer(solved, solved)
+        gradient = np.empty(genes + 3)
+        gradient[:genes] = -0.5 * weights * (distances @ (slope * alike).ravel())
+        gradient[genes:] = (
+            0.5 * noise * np.trace(slope),
+            0.5 * (slope * alike).sum(),
+            0.5 * additive * (slope * linear).sum(),
+        )
+        apart = (logarithms - expected) / deviation
+        value = 0.5 * targets @ solved + np.log(np.diag(lower)).sum() + 0.5 * apart @ apart
+        return float(value), gradient + apart / deviation
+
+    bounds = [(-12.0, 4.0)] * genes + [(np.log(1e-5), 1.0), (-8.0, 5.0), (-8.0, 5.0)]
+    found = optimize.minimize(loss, expected, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
+    return _Weights(np.exp(found.x[:genes]), *(float(number) for number in np.exp(found.x[genes:])))
+
+
+@dataclass(frozen=True)
+class _Posterior:
+    inputs: Columns
+    """Measured architectures, centred."""
+    weights: _Weights
+    lower: Values
+    """Cholesky factor of the covariance of the measured architectures, noise included."""
+    solved: Values
+    left_out: Values
+    """Mean of each measured architecture given all others (Rasmussen and Williams 2006, equation 5.12)."""
+
+    def mean(self, chunks: Iterable[Values]) -> Values:
+        """At rows, in chunks of shape (n, columns)."""
+        parts = [_covariance(rows, self.inputs, self.weights) @ self.solved for rows in chunks]
+        return np.concatenate([np.empty(0), *parts])
+
+    def deviation(self, chunks: Iterable[Values]) -> Values:
+        """At rows, in chunks of shape (n, columns)."""
+        from scipy import linalg
+
+        parts = [np.empty(0)]
+        for rows in chunks:
+            own = self.weights.interacting + self.weights.additive * _norm(rows, self.inputs)
+            covariance = _covariance(rows, self.inputs, self.weights)
+            explained = linalg.solve_triangular(self.lower, covariance.T, lower=True)
+            parts.append(np.sqrt(np.maximum(own - (explained**2).sum(axis=0), 1e-12)))
+        return np.concatenate(parts)
+
+
+def _posterior(inputs: Columns, targets: Values, weights: _Weights) -> _Posterior:
+    from scipy import linalg
+
+    covariance = _covariance(inputs.values, inputs, weights) + weights.noise * np.eye(len(targets))
+    lower = linalg.cholesky(covariance, lower=True)
+    inverse = linalg.cho_solve((lower, True), np.eye(len(targets)))
+    solved = inverse @ targets
+    return _Posterior(inputs, weights, lower, solved, targets - solved / np.diag(inverse))
+
+
+def _covariance(rows: Values, inputs: Columns, weights: _Weights) -> Values:
+    """Between rows (n, columns) and the measured architectures, shape (n, measured)."""
+    scale = np.sqrt(weights.genes)[inputs.genes]
+    apart = _squared(rows * scale, inputs.values * scale)
+    interacting = weights.interacting * np.exp(-apart)
+    return np.asarray(interacting + weights.additive * _linear(rows, inputs))
+
+
+def _squared(rows: Values, others: Values) -> Values:
+    """Squared distances (n, m) of rows (n, columns) to others (m, columns)."""
+    norms = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None]
+    return np.asarray(np.maximum(norms - 2 * rows @ others.T, 0.0))
+
+
+def _linear(rows: Values, inputs: Columns) -> Values:
+    """Products (n, measured) of centred rows with the measured ones, in units of which a random one has about 1."""
+    return np.asarray(rows @ inputs.values.T * (2 / (inputs.genes.max() + 1)))
+
+
+def _norm(rows: Values, inputs: Columns) -> Values:
+    """The product of each row with itself, in the same units, shape (n,)."""
+    return np.asarray((rows**2).sum(axis=1) * (2 / (inputs.genes.max() + 1)))

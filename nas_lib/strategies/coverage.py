@@ -1,0 +1,211 @@
+"""Coverage: proposals that together are expected to dominate most of what the front leaves open.
+
+Each objective that cannot be computed is predicted by a Gaussian process on genes. Random goals are drawn in the part
+of the box between the optimistic predictions and the reference point that nothing measured dominates. An architecture
+reaches a goal with the probability that all its objectives are at least as good; summed over goals this is its expected
+improvement of the hypervolume, by Monte Carlo over goals instead of over outcomes, for any number of objectives. A
+batch is chosen greedily: a goal counts by the probability that none chosen so far reaches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, StrictInt
+
+from nas_lib.predictors import Values
+from nas_lib.predictors.gene_process import GeneProcess, columns_of
+from nas_lib.settings import Settings
+from nas_lib.spaces.genes import Numbers
+from nas_lib.strategies.bayesian import initial_design
+from nas_lib.strategies.evolution import known, space_of, suggested, taken
+from nas_lib.strategies.linas import evolved, foretold
+from nas_lib.strategies.request import Request, Suggestion
+
+GOALS = 1000
+"""Goals that proposals are to reach."""
+DRAWN = 8192
+"""Points drawn at once, of which those that can be goals are kept."""
+DRAWINGS = 8
+"""Most times points are drawn."""
+SHORTLIST = 4000
+"""Architectures that compete for a batch: the best predicted ones."""
+POPULATION, GENERATIONS = 100, 40
+"""Of the search on predictions, where the space is too large to be listed."""
+BEYOND = 0.1
+"""Where no reference value is given: how far it lies beyond the worst of the front, as a share of the front's range."""
+
+
+class Coverage(Settings):
+    """Gaussian processes on genes, and the expected improvement of the hypervolume over a batch."""
+
+    name: Literal["coverage"] = "coverage"
+    label: str = ""
+    """Name of this search in folders, tables and plots; default: the strategy's name."""
+    initial: StrictInt = Field(default=20, ge=2)
+    """Random architectures to begin with."""
+    batch: StrictInt = Field(default=10, ge=1)
+    """Most proposals of a round: what is left of a larger round stays empty, so that the next one knows more."""
+    caution: float = Field(default=0.3, ge=0, le=10)
+    """What the predictions' standard deviations are multiplied by: 0 trusts predictions, more explores."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"genes"})
+    objectives: ClassVar[tuple[int, int | None]] = (1, None)
+    keeps_weights: ClassVar[bool] = False
+
+    def propose(self, request: Request) -> list[Suggestion]:
+        """The initial sample, then the batch that is expected to cover most."""
+        suggestions = initial_design(request, self.initial)
+        numbers, _ = known(request)
+        wanted = min(self.batch, request.count - len(suggestions))
+        if suggestions or not len(numbers):
+            return suggestions
+        model = _learnt(request)
+        rows = _shortlist(request, model)
+        mean, deviation = model.mean(rows), self.caution * model.deviation(rows)
+        chosen = rows[_covering(_goals(request, model, mean, deviation), mean, deviation, wanted)]
+        made = [Suggestion(space_of(request).genotype(row), "coverage") for row in chosen]
+        made = foretold(request, made, chosen, model.expected(chosen))
+        return made or suggested(request, lambda *_: numbers[:0], 0, "random")[:wanted]
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is known of the objectives, on scales on which they are predicted."""
+
+    values: Values
+    """Measured objectives (n, m), warped."""
+    references: Values
+    """Warped reference values (m,), nan where none is given."""
+    mean: Callable[[Numbers], Values]
+    """Option numbers (n, d) -> mean (n, m) of warped objectives."""
+    deviation: Callable[[Numbers], Values]
+    """Option numbers (n, d) -> standard deviation (n, m) of warped objectives; 0 for those that are computed."""
+    expected: Callable[[Numbers], Values]
+    """Option numbers (n, d) -> objectives (n, m)."""
+
+
+def _learnt(request: Request) -> _Model:
+    space, (numbers, values) = space_of(request), known(request)
+    inputs = columns_of(space, numbers)
+    processes = {
+        place: GeneProcess().fit(inputs, values[:, place])
+        for place, name in enumerate(request.objectives)
+        if name not in request.exact
+    }
+    given = request.references or [None] * len(request.objectives)
+    references = np.array([np.nan if value is None else value for value in given], dtype=float)
+    warped, ends = values.copy(), references.copy()
+    for place, process in processes.items():
+        warped[:, place] = process.warp.of(values[:, place])
+        ends[place] = process.warp.of(references[place : place + 1])[0]
+
+    def mean(rows: Numbers) -> Values:
+        others = columns_of(space, rows)
+        columns = [
+            processes[place].mean(others) if place in processes else request.exact[name](rows)
+            for place, name in enumerate(request.objectives)
+        ]
+        return np.stack(columns, axis=1)
+
+    def deviation(rows: Numbers) -> Values:
+        others, found = columns_of(space, rows), np.zeros((len(rows), len(ends)))
+        for place, process in processes.items():
+            found[:, place] = process.deviation(others)
+        return found
+
+    def expected(rows: Numbers) -> Values:
+        found = mean(rows)
+        for place, process in processes.items():
+            found[:, place] = process.warp.back(found[:, place])
+        return found
+
+    return _Model(warped, ends, mean, deviation, expected)
+
+
+def _shortlist(request: Request, model: _Model) -> Numbers:
+    """Unknown architectures with good predictions: of all, or of those that an evolution on predictions meets."""
+    space = space_of(request)
+    rows = space.listed
+    if rows is None:
+        rows, _ = evolved(request, model.mean, POPULATION, GENERATIONS)
+    seen = taken(request)
+    rows = np.asarray(rows[np.array([key not in seen for key in space.keys(rows)], dtype=bool)])
+    if len(rows) <= SHORTLIST:
+        return rows
+    return np.asarray(rows[np.argpartition(_behind(model.mean(rows)), SHORTLIST)[:SHORTLIST]])
+
+
+def _behind(values: Values) -> Values:
+    """How much better each of the points (n, m) would have to be in every objective for none to dominate it, as shares
+    of the front's range: the additive epsilon of a point (Zitzler et al. 2003), 0 on the front."""
+    import moocore
+
+    front = values[moocore.is_nondominated(values, keep_weakly=False)]
+    extent = np.ptp(front, axis=0)
+    scaled, ideal = values / np.where(extent > 0, extent, 1.0), front / np.where(extent > 0, extent, 1.0)
+    behind = np.full(len(values), -np.inf)
+    for member in ideal:
+        np.maximum(behind, (scaled - member).min(axis=1), out=behind)
+    return behind
+
+
+def _goals(request: Request, model: _Model, mean: Values, deviation: Values) -> Values:
+    """Points (k, m) that no measured architecture reaches and some may, at mean less two deviations."""
+    import moocore
+    from scipy.stats import qmc
+
+    if not len(mean):
+        return np.empty((0, len(model.references)))
+    front = model.values[moocore.is_nondominated(model.values, keep_weakly=False)]
+    hopes = mean - 2 * deviation
+    hopes = hopes[moocore.is_nondominated(hopes, keep_weakly=False)]
+    low = hopes.min(axis=0)
+    beyond = front.max(axis=0) + BEYOND * np.ptp(front, axis=0)
+    high = np.maximum(np.where(np.isnan(model.references), beyond, model.references), low)
+    draw = qmc.Sobol(len(low), rng=request.rng("goals", request.round))
+    found, count = [np.empty((0, len(low)))], 0
+    for _ in range(DRAWINGS):
+        points = low + (high - low) * draw.random(DRAWN)
+        points = points[~_reached(points, front)]
+        points = points[_reached(points, hopes)]
+        found.append(points)
+        count += len(points)
+        if count >= GOALS:
+            break
+    return np.concatenate(found)[:GOALS]
+
+
+def _reached(points: Values, by: Values) -> NDArray[np.bool_]:
+    """Which points (k, m) some row of `by` (n, m) is at least as good as, shape (k,)."""
+    reached = np.zeros(len(points), dtype=bool)
+    for row in by:
+        reached |= (row <= points).all(axis=1)
+    return reached
+
+
+def _covering(goals: Values, mean: Values, deviation: Values, count: int) -> list[int]:
+    """Indices of at most `count` architectures that together are expected to reach most goals, greedily."""
+    from scipy.special import ndtr
+
+    chance = np.ones((len(mean), len(goals)), dtype=np.float32)
+    for place in range(mean.shape[1]):
+        apart = goals[None, :, place] - mean[:, None, place]
+        if deviation[:, place].any():
+            chance *= ndtr((apart / np.maximum(deviation[:, None, place], 1e-9)).astype(np.float32))
+        else:
+            chance *= apart >= 0
+    open_goals = np.ones(len(goals), dtype=np.float32)
+    left = np.arange(len(mean))
+    chosen: list[int] = []
+    for _ in range(min(count, len(mean))):
+        gains = chance[left] @ open_goals
+        best = int(left[gains.argmax()])
+        chosen.append(best)
+        open_goals *= 1 - chance[best]
+        left = left[left != best]
+    return chosen

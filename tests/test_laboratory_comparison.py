@@ -1,0 +1,148 @@
+"""The comparison of a laboratory: what it says of searches whose hypervolumes are known by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nas_lib.laboratory import comparison
+from nas_lib.laboratory.settings import Laboratory
+from tests.laboratories import a_laboratory, write_search
+
+ALL = [(3, 0), (0, 3), (2, 1), (1, 2)]
+"""Dominate 4, 7, 9 and 10 of the 10 units."""
+FEW = [(3, 0), (4, 1), (2, 1), (5, 2)]
+"""Dominate 4, 4, 7 and 7."""
+
+
+def compared(laboratory: Laboratory) -> dict[str, Any]:
+    comparison.write_comparison(laboratory)
+    found: dict[str, Any] = json.loads(laboratory.folder.comparison.read_text())
+    return found
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path) -> Laboratory:
+    laboratory = a_laboratory(tmp_path)
+    predictions = np.array([np.nan, np.nan, np.nan, 3, 2, 1], dtype=float)
+    for seed in laboratory.seeds:
+        write_search(laboratory, "staircase", "good", seed, [*ALL, (2, 1)], repeats=(4,), predicted=predictions[:5])
+        write_search(laboratory, "staircase", "random", seed, FEW)
+    return laboratory
+
+
+def search_of(found: dict[str, Any], label: str, seed: int = 1) -> dict[str, Any]:
+    searches = found["problems"]["staircase"]["searches"]
+    return next(one for one in searches if (one["strategy"], one["seed"]) == (label, seed))
+
+
+def test_hypervolume_is_a_share_of_the_exact_front(laboratory: Laboratory) -> None:
+    found = compared(laboratory)
+    problem = found["problems"]["staircase"]
+    assert problem["denominator"] == {"value": pytest.approx(10), "exact": True, "points": 4}
+    assert problem["reference"] == [4, 4]
+    assert search_of(found, "good")["hypervolume"] == pytest.approx([0.4, 0.7, 0.9, 1.0])
+    assert search_of(found, "random")["hypervolume"] == pytest.approx([0.4, 0.4, 0.7, 0.7])
+    assert problem["final"]["random"]["mean"] == pytest.approx(0.7)
+    assert problem["differences"]["good"]["mean"] == pytest.approx(0.3)
+
+
+def test_repeats_are_counted_and_are_no_evaluations(laboratory: Laboratory) -> None:
+    good = search_of(compared(laboratory), "good")
+    assert (good["evaluations"], good["repeats"]) == (4, 1)
+    assert good["proposing_seconds"] == {"total": 1.5, "per_proposal": pytest.approx(0.3)}
+
+
+def test_igd_plus_is_given_where_the_front_is_known(laboratory: Laboratory) -> None:
+    found = compared(laboratory)
+    assert search_of(found, "good")["igd_plus"] == 0
+    # Of (0, 3), (1, 2), (2, 1), (3, 0) the first two are missed: (2, 1) is 2 and 1 short of them, in a range of 3.
+    assert search_of(found, "random")["igd_plus"] == pytest.approx((2 / 3 + 1 / 3) / 4)
+
+
+def test_evaluations_to_a_level_and_speed_up(laboratory: Laboratory) -> None:
+    targets = {target["name"]: target for target in compared(laboratory)["problems"]["staircase"]["targets"]}
+    assert list(targets) == [
+        "good at the end",
+        "random at the end",
+        "90 % of the whole",
+        "95 % of the whole",
+        "99 % of the whole",
+    ]
+    random = targets["random at the end"]
+    assert (random["level"], random["against"]) == (pytest.approx(0.7), "random")
+    assert random["strategies"]["good"]["median"] == 2
+    assert random["strategies"]["random"]["median"] == 3
+    assert random["strategies"]["good"]["speed_up"]["at_least"] == pytest.approx(1.5)
+    assert random["strategies"]["random"]["speed_up"] is None
+    never = targets["95 % of the whole"]["strategies"]
+    assert (never["random"]["median"], never["random"]["reached"], never["random"]["count"]) == (None, 0, 2)
+    assert (never["good"]["speed_up"]["at_least"], never["good"]["speed_up"]["at_most"]) == (1.0, None)
+
+
+def test_strategies_are_ranked_at_the_checkpoints_and_over_all_blocks(laboratory: Laboratory) -> None:
+    found = compared(laboratory)
+    assert found["checkpoints"] == [4]
+    (checkpoint,) = found["problems"]["staircase"]["checkpoints"]
+    assert [checkpoint["strategies"][label]["rank"] for label in ("good", "random")] == [1, 2]
+    assert [checkpoint["strategies"][label]["within_first"] for label in ("good", "random")] == [True, False]
+    overall = found["overall"]
+    assert overall["blocks"] == 2
+    assert overall["checkpoints"][0]["ranks"] == {"good": 1, "random": 2}
+    assert overall["checkpoints"][0]["friedman"] is None, "two strategies have the signed-rank test alone"
+    assert [(pair["first"], pair["second"], pair["effect"]) for pair in overall["pairs"]] == [("good", "random", 1)]
+
+
+def test_three_strategies_are_tested_by_friedman(tmp_path: Path) -> None:
+    laboratory = a_laboratory(tmp_path, strategies=["nsga2", "ageing", "random"], seeds=[1, 2, 3, 4])
+    for seed in laboratory.seeds:
+        for label, points in zip(laboratory.labels, (ALL, ALL[:3], FEW), strict=True):
+            write_search(laboratory, "staircase", label, seed, points)
+    overall = compared(laboratory)["overall"]
+    # The same order in all of n blocks of k: chi squared is n (k - 1).
+    assert overall["checkpoints"][0]["friedman"]["statistic"] == pytest.approx(8)
+    assert overall["checkpoints"][0]["critical_difference"] == pytest.approx(2.343 * np.sqrt(12 / 24), abs=1e-3)
+    assert [pair["p"] for pair in overall["pairs"]] == [0.125] * 3
+    assert [pair["p_holm"] for pair in overall["pairs"]] == [0.375] * 3
+
+
+def test_predictions_are_ranked_against_what_was_new_in_each_round(tmp_path: Path) -> None:
+    laboratory = a_laboratory(tmp_path, budget={"evaluations": 6, "batch": 3})
+    points = [*ALL, (4, 1), (5, 2)]  # the second round measured the losses 1, 4, 5
+    for seed in laboratory.seeds:
+        predicted = np.array([np.nan] * 3 + [2.0, 9.0, 8.0])
+        write_search(laboratory, "staircase", "good", seed, points, predicted=predicted)
+        write_search(laboratory, "staircase", "random", seed, FEW)
+    found = compared(laboratory)
+    # Two of three pairs are in order, one is not: (2 - 1) / 3.
+    assert search_of(found, "good")["foretold"] == {
+        "loss": [{"round": 1, "correlation": pytest.approx(1 / 3), "count": 3}]
+    }
+    assert search_of(found, "random")["foretold"] == {}
+
+
+def test_without_a_known_front_the_best_of_all_searches_is_the_measure(tmp_path: Path) -> None:
+    grid = {
+        "name": "grid",
+        "function": "dtlz2",
+        "objectives": 3,
+        "genes": 3,
+        "options": 400,
+    }  # too large to know its front
+    laboratory = a_laboratory(tmp_path, problems=[grid], seeds=[1])
+    title = laboratory.titles[0]
+    # Below (2.5, 2.5, 2.5): 1 for the first point, 1.5^2 x 0.5 for the second, of which 1 x 1 x 0.5 is in both.
+    write_search(laboratory, title, "good", 1, [(1.5, 1.5, 1.5), (1.0, 1.0, 2.0)])
+    write_search(laboratory, title, "random", 1, [(1.5, 1.5, 1.5)])
+    found = compared(laboratory)["problems"][title]
+    assert found["denominator"] == {"value": pytest.approx(1 + 1.125 - 0.5), "exact": False, "points": 2}
+    assert found["searches"][0]["hypervolume"] == pytest.approx([1 / 1.625, 1.0])
+    assert found["searches"][1]["igd_plus"] is None
+
+
+def test_a_missing_search_is_not_passed_over(laboratory: Laboratory) -> None:
+    laboratory.folder.search("staircase", "random", 2).history.unlink()
+    with pytest.raises(FileNotFoundError):
+        comparison.write_comparison(laboratory)
