@@ -193,6 +193,15 @@ def compare(file: File) -> None:
     write_json(experiment.folder.comparison, comparison.compare(experiment))
 
 
+@contextmanager
+def _needing_results(of: str) -> Iterator[None]:
+    """A result that is not there yet is one clear line."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{error.filename or error}: is missing; run {of} first") from None
+
+
 @app.command()
 def versus(
     files: Annotated[
@@ -203,10 +212,8 @@ def versus(
     """Hold several finished experiments against each other, for example two spaces."""
     from nas_lib.report.versus import write_versus
 
-    try:
+    with _needing_results("the experiment"):
         write_versus([load(file) for file in files], to)
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"{error.filename}: is missing; run the experiment first") from None
 
 
 @app.command()
@@ -308,15 +315,6 @@ def _laboratory(file: Path) -> Laboratory:
     return load(file)
 
 
-@contextmanager
-def _needing_results() -> Iterator[None]:
-    """A result that is not there yet is one clear line."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"{error.filename or error}: is missing; run the searches first") from None
-
-
 @laboratory_app.command("validate")
 def validate_laboratory(file: LaboratoryFile) -> None:
     """Check a configuration and read its tables; all mistakes at once."""
@@ -371,7 +369,7 @@ def compare_laboratory(file: LaboratoryFile) -> None:
     """Compare the searches of a laboratory."""
     from nas_lib.laboratory.comparison import write_comparison
 
-    with _needing_results():
+    with _needing_results("the searches"):
         write_comparison(_laboratory(file))
 
 
@@ -380,7 +378,7 @@ def draw_laboratory(file: LaboratoryFile) -> None:
     """Draw the figures of a laboratory as SVG and PDF, and write its tables."""
     from nas_lib.report.laboratory import write_figures
 
-    with _needing_results():
+    with _needing_results("the searches"):
         write_figures(_laboratory(file))
 
 
@@ -389,7 +387,7 @@ def report_laboratory(file: LaboratoryFile) -> None:
     """Write the report of a laboratory."""
     from nas_lib.report.laboratory import write_report
 
-    with _needing_results():
+    with _needing_results("the searches"):
         write_report(_laboratory(file))
 
 
@@ -402,7 +400,7 @@ def track_laboratory(
     from nas_lib.layout import write_json
 
     laboratory = _laboratory(file)
-    with _needing_results():
+    with _needing_results("the searches"):
         became = _unless_unavailable(lambda: vars(sync(laboratory)))
     if done is not None:
         write_json(done, became)

@@ -204,7 +204,7 @@ def _line(details: ErrorDetails, root: type[Settings]) -> str:
     found = _shown(details["input"])
     if kind == "extra_forbidden":
         known = list(model.model_fields) if model else []
-        return f"{where}: unknown key{_nearest(path[-1], known)}; allowed are {', '.join(known)}"
+        return f"{where}: unknown key{nearest(path[-1], known)}; allowed are {', '.join(known)}"
     if kind == "missing":
         return f"{where}: missing; this key is required"
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
@@ -214,7 +214,7 @@ def _line(details: ErrorDetails, root: type[Settings]) -> str:
         key = context.get("discriminator", "'name'").strip("'")
         found = _shown(tag) if tag else found
         allowed = f"one of {tags}" if tags else f"a mapping with the key {key!r}"
-        return f"{where}.{key}: found {found}{_nearest(tag, names)}, allowed is {allowed}"
+        return f"{where}.{key}: found {found}{nearest(tag, names)}, allowed is {allowed}"
     if kind == "string_pattern_mismatch":
         pattern = context["pattern"]
         return f"{where}: found {found}, allowed is {PATTERNS.get(pattern, f'text of the form {pattern}')}"
@@ -222,11 +222,12 @@ def _line(details: ErrorDetails, root: type[Settings]) -> str:
         return f"{where}: {details['msg'].removeprefix('Value error, ')}"
     plain = next((words for start, words in ALLOWED.items() if kind.startswith(start)), None)
     allowed = plain or details["msg"].removeprefix("Input should be ")
-    hint = _nearest(str(details["input"]), re.findall(r"'([^']*)'", allowed)) if kind == "literal_error" else ""
+    hint = nearest(str(details["input"]), re.findall(r"'([^']*)'", allowed)) if kind == "literal_error" else ""
     return f"{where}: found {found}{hint}, allowed is {allowed[0].lower()}{allowed[1:]}"
 
 
-def _nearest(found: str, known: Sequence[str]) -> str:
+def nearest(found: str, known: Sequence[str]) -> str:
+    """A hint at the known name that is most like the one found; empty where none is."""
     near = difflib.get_close_matches(found, known, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 

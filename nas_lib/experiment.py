@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 from pydantic import Field, StrictInt, field_validator, model_validator
 
@@ -23,7 +23,7 @@ from nas_lib.evaluation.settings import Latency, Resources, Training
 from nas_lib.layout import ExperimentFolder
 from nas_lib.settings import Settings
 from nas_lib.spaces import SpaceSettings
-from nas_lib.strategies import StrategySettings, impossible
+from nas_lib.strategies import StrategySettings, impossible, other_count
 from nas_lib.strategies.request import Plan
 from nas_lib.tasks import TaskSettings
 
@@ -135,6 +135,8 @@ class Tracking(Settings):
 
 class Experiment(Settings):
     """Everything about one experiment."""
+
+    kind: ClassVar[str] = "experiment"
 
     experiment: Name
     """Name of the experiment: its folder under `results` and its name in MLflow."""
@@ -329,10 +331,8 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
         if known("budget") and (reason := impossible(strategy, sections["budget"].plan)):
             yield f"{where}: {reason}"
         if known("objectives"):
-            fewest, most = strategy.objectives
             count = len(sections["objectives"])
-            if count < fewest or (most is not None and count > most):
-                allowed = f"exactly {fewest}" if fewest == most else f"{fewest} or more"
+            if allowed := other_count(strategy, count):
                 yield f"{where}: found {count} objectives, allowed is {allowed}"
 
 

@@ -84,24 +84,10 @@ class SearchFolder:
 
 
 @dataclass(frozen=True)
-class ExperimentFolder:
-    """The files of one experiment."""
+class ComparedFolder:
+    """The files that an experiment and a laboratory have alike: what compares their searches."""
 
     path: Path
-
-    @property
-    def configuration(self) -> Path:
-        """The experiment as it runs, defaults filled in."""
-        return self.path / "experiment.json"
-
-    def search(self, strategy: str, seed: int) -> SearchFolder:
-        """The files of one search."""
-        return SearchFolder(self.path / strategy / f"seed-{seed}")
-
-    @property
-    def data(self) -> Path:
-        """What the data check found: sizes of the splits, shape, class names."""
-        return self.path / "data.json"
 
     @property
     def comparison(self) -> Path:
@@ -132,6 +118,25 @@ class ExperimentFolder:
     def report(self) -> Path:
         """The report, one self-contained page."""
         return self.path / "report.html"
+
+
+@dataclass(frozen=True)
+class ExperimentFolder(ComparedFolder):
+    """The files of one experiment."""
+
+    @property
+    def configuration(self) -> Path:
+        """The experiment as it runs, defaults filled in."""
+        return self.path / "experiment.json"
+
+    def search(self, strategy: str, seed: int) -> SearchFolder:
+        """The files of one search."""
+        return SearchFolder(self.path / strategy / f"seed-{seed}")
+
+    @property
+    def data(self) -> Path:
+        """What the data check found: sizes of the splits, shape, class names."""
+        return self.path / "data.json"
 
 
 @dataclass(frozen=True)
@@ -152,10 +157,8 @@ class TrialFolder:
 
 
 @dataclass(frozen=True)
-class LaboratoryFolder:
+class LaboratoryFolder(ComparedFolder):
     """The files of one comparison in the laboratory."""
-
-    path: Path
 
     @property
     def configuration(self) -> Path:
@@ -165,36 +168,6 @@ class LaboratoryFolder:
     def search(self, problem: str, strategy: str, seed: int | str) -> TrialFolder:
         """The files of one search."""
         return TrialFolder(self.path / problem / strategy / f"seed-{seed}")
-
-    @property
-    def comparison(self) -> Path:
-        """Statistics over all searches."""
-        return self.path / "comparison.json"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of the figures."""
-        return self.path / "figures"
-
-    @property
-    def tables(self) -> Path:
-        """Folder of the numbers behind the figures."""
-        return self.path / "tables"
-
-    @property
-    def benchmarks(self) -> Path:
-        """Folder of what Snakemake measured of its jobs."""
-        return self.path / "benchmarks"
-
-    @property
-    def tracking(self) -> Path:
-        """What was last brought in line in MLflow."""
-        return self.path / "tracking.json"
-
-    @property
-    def report(self) -> Path:
-        """The report, one self-contained page."""
-        return self.path / "report.html"
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:

@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from filelock import FileLock
 
+from nas_lib.configuration import KINDS
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
     from nas_lib.experiment import Experiment
     from nas_lib.laboratory.settings import Laboratory
-    from nas_lib.layout import ExperimentFolder, LaboratoryFolder
+    from nas_lib.layout import ComparedFolder
 
 T = TypeVar("T")
 
@@ -127,7 +129,7 @@ def writing(of: Experiment | Laboratory) -> Iterator[tuple[MlflowClient, str]]:
             artifacts = (results / "mlartifacts").resolve().as_uri() if database else None
             yield client, _experiment_id(client, of.folder.path.name, artifacts)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        line = f"tracking: {uri}: {_what(error)}; the search goes on, run `python -m nas_lib track` later"
+        line = f"tracking: {uri}: {_what(error)}; the search goes on, run `{KINDS[of.kind]} track` later"
         raise TrackingUnavailable(re.sub(r"//[^@/\s]+@", "//***@", line)) from error
 
 
@@ -235,7 +237,7 @@ def attach(client: MlflowClient, run: Run, files: Sequence[Path], tag: str) -> N
     client.set_tag(run.info.run_id, tag, content)
 
 
-def report_files(places: ExperimentFolder | LaboratoryFolder) -> list[Path]:
+def report_files(places: ComparedFolder) -> list[Path]:
     """The report, the figures and the tables, as far as they exist."""
     folders = (places.figures, places.tables)
     paths = (places.report, *(path for one in folders for path in sorted(one.glob("*"))))

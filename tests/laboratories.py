@@ -10,6 +10,9 @@ import pandas as pd
 from nas_lib.laboratory.settings import Laboratory, parse
 from nas_lib.layout import write_json
 
+UNLISTED_GRID = {"name": "grid", "function": "dtlz2", "objectives": 3, "genes": 3, "options": 400}
+"""A problem with three objectives, too large to know its front."""
+
 
 def a_table(folder: Path) -> Path:
     """Four by four architectures with the front (0, 3), (1, 2), (2, 1), (3, 0): it dominates 1 + 2 + 3 + 4 = 10 of the

@@ -26,6 +26,12 @@ def data_of(page: str) -> dict[str, Any]:
     return data
 
 
+def titles_of(page: str) -> dict[str, list[str]]:
+    """Chart -> titles of its horizontal and vertical axis."""
+    layouts = {name: chart["layout"] for name, chart in data_of(page)["charts"].items()}
+    return {name: [layout[f"{axis}axis"]["title"]["text"] for axis in "xy"] for name, layout in layouts.items()}
+
+
 def opened(browser: Any, report: Path, width: int, scheme: str = "light") -> tuple[Any, list[str]]:
     """The page without a network, and the list to which its errors and requests are added."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)

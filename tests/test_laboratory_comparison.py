@@ -9,7 +9,7 @@ import pytest
 
 from nas_lib.laboratory import comparison
 from nas_lib.laboratory.settings import Laboratory
-from tests.laboratories import a_laboratory, write_search
+from tests.laboratories import UNLISTED_GRID, a_laboratory, write_search
 
 ALL = [(3, 0), (0, 3), (2, 1), (1, 2)]
 """Dominate 4, 7, 9 and 10 of the 10 units."""
@@ -124,14 +124,7 @@ def test_predictions_are_ranked_against_what_was_new_in_each_round(tmp_path: Pat
 
 
 def test_without_a_known_front_the_best_of_all_searches_is_the_measure(tmp_path: Path) -> None:
-    grid = {
-        "name": "grid",
-        "function": "dtlz2",
-        "objectives": 3,
-        "genes": 3,
-        "options": 400,
-    }  # too large to know its front
-    laboratory = a_laboratory(tmp_path, problems=[grid], seeds=[1])
+    laboratory = a_laboratory(tmp_path, problems=[UNLISTED_GRID], seeds=[1])
     title = laboratory.titles[0]
     # Below (2.5, 2.5, 2.5): 1 for the first point, 1.5^2 x 0.5 for the second, of which 1 x 1 x 0.5 is in both.
     write_search(laboratory, title, "good", 1, [(1.5, 1.5, 1.5), (1.0, 1.0, 2.0)])

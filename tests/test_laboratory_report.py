@@ -15,8 +15,8 @@ from nas_lib.report import style
 from nas_lib.report.laboratory import figure_names, table_names, write_figures, write_report
 from nas_lib.report.laboratory.page import summary
 from nas_lib.report.laboratory.results import Results, read
-from tests.laboratories import a_laboratory, write_search
-from tests.pages import data_of, opened, without_plotly, words_of
+from tests.laboratories import UNLISTED_GRID, a_laboratory, write_search
+from tests.pages import data_of, opened, titles_of, without_plotly, words_of
 
 GOOD = [(3, 0), (0, 3), (2, 1), (1, 2)]
 FAIR = [(3, 0), (0, 3), (2, 1), (4, 1)]
@@ -86,8 +86,7 @@ def test_reference_points_denominators_and_repeats_are_stated(page: str) -> None
 
 
 def test_every_problem_has_its_charts_with_titled_axes(page: str) -> None:
-    charts = {name: chart["layout"] for name, chart in data_of(page)["charts"].items()}
-    titles = {name: [layout[f"{axis}axis"]["title"]["text"] for axis in "xy"] for name, layout in charts.items()}
+    titles = titles_of(page)
     assert titles == {
         "proposing": ["CPU seconds per proposal", ""],
         "hypervolume-1": ["Distinct evaluations", "Hypervolume (share)"],
@@ -95,7 +94,7 @@ def test_every_problem_has_its_charts_with_titled_axes(page: str) -> None:
         "targets-1": ["Distinct evaluations", ""],
         "foretold-1-1": ["Round", "Kendall's tau, loss"],
     }
-    assert all(f'id="{name}"' in page for name in charts)
+    assert all(f'id="{name}"' in page for name in titles)
 
 
 def test_the_chart_of_hypervolume_holds_the_mean_over_seeds(page: str) -> None:
@@ -142,14 +141,7 @@ def test_tables_hold_the_numbers_behind_the_figures(laboratory: Laboratory) -> N
 
 
 def test_one_strategy_with_one_seed_and_three_objectives_is_not_called_evidence(tmp_path: Path) -> None:
-    grid = {
-        "name": "grid",
-        "function": "dtlz2",
-        "objectives": 3,
-        "genes": 3,
-        "options": 400,
-    }  # too large to know its front
-    laboratory = a_laboratory(tmp_path, problems=[grid], strategies=["random"], seeds=[1])
+    laboratory = a_laboratory(tmp_path, problems=[UNLISTED_GRID], strategies=["random"], seeds=[1])
     write_search(laboratory, laboratory.titles[0], "random", 1, [(1.5, 1.5, 1.5), (1.0, 1.0, 2.0)])
     write_comparison(laboratory)
     write_figures(laboratory)

@@ -33,7 +33,7 @@ from nas_lib.report.summary import compared
 from nas_lib.report.tables import table_names
 from nas_lib.report.versus import write_versus
 from nas_lib.search import Search, collect, propose_round, read_finalists, read_proposals, select_finalists
-from tests.pages import data_of, opened, without_plotly, words_of
+from tests.pages import data_of, opened, titles_of, without_plotly, words_of
 from tests.synthetic import write_model
 
 SPACE = {
@@ -245,8 +245,7 @@ def test_charts_hold_every_successful_candidate_with_its_architecture(experiment
 
 
 def test_every_axis_has_a_title_with_its_unit(page: str) -> None:
-    layouts = {name: chart["layout"] for name, chart in data_of(page)["charts"].items()}
-    titles = {name: [layout[f"{axis}axis"]["title"]["text"] for axis in "xy"] for name, layout in layouts.items()}
+    titles = titles_of(page)
     assert titles == {
         "front-1": ["Parameters (count)", "Validation error (%)"],
         "hypervolume": ["Evaluations", "Hypervolume (share of the box)"],

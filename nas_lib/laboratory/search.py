@@ -30,7 +30,7 @@ WASTED = 5
 
 
 def run_search(laboratory: Laboratory, title: str, label: str, seed: int) -> None:
-    """Run one search and write its two files: the evaluations, then what each round took and how well it predicted.
+    """Run one search and write its two files: the evaluations, then what each round took.
 
     Raises:
         ProblemError: the table cannot be used, or has another number of objectives than the strategy can handle.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from pydantic import Field, StrictInt, field_validator
 
@@ -23,7 +23,7 @@ from nas_lib.layout import LaboratoryFolder
 from nas_lib.problems import Problem, ProblemError, ProblemSettings
 from nas_lib.problems.table import Table
 from nas_lib.settings import Settings
-from nas_lib.strategies import StrategySettings, impossible
+from nas_lib.strategies import StrategySettings, impossible, other_count
 from nas_lib.strategies.request import Plan, Strategy
 
 
@@ -44,6 +44,8 @@ class LaboratoryBudget(Settings):
 
 class Laboratory(Settings):
     """Everything about one comparison."""
+
+    kind: ClassVar[str] = "laboratory"
 
     laboratory: Name
     """Name of the comparison: its folder under `results` and its name in MLflow."""
@@ -150,12 +152,9 @@ def _all(made: Iterable[Callable[[], Found]]) -> list[Found]:
 
 def unfit(title: str, problem: Problem, label: str, strategy: Strategy) -> str | None:
     """Why a strategy cannot search a problem, in one line; None where it can."""
-    fewest, most = strategy.objectives
     count = len(problem.objectives)
-    if fewest <= count and (most is None or count <= most):
-        return None
-    allowed = f"exactly {fewest}" if fewest == most else f"{fewest} or more"
-    return f"problems ({title}): has {count} objectives, allowed with the strategy {label} is {allowed}"
+    allowed = other_count(strategy, count)
+    return allowed and f"problems ({title}): has {count} objectives, allowed with the strategy {label} is {allowed}"
 
 
 def load(path: Path) -> Laboratory:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from nas_lib.configuration import SLUG
+from nas_lib.configuration import SLUG, nearest
 from nas_lib.problems.problem import Problem, ProblemError, Values
 from nas_lib.settings import Settings
 from nas_lib.spaces.genes import Condition, Gene, GeneSpace, Numbers, Option
@@ -214,8 +213,6 @@ def read_frame(path: Path) -> pd.DataFrame:
 
     try:
         frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
-    except FileNotFoundError:
-        raise ProblemError(f"{path}: is missing") from None
     except ProblemError:
         raise
     except UnicodeDecodeError as error:
@@ -272,11 +269,8 @@ def _column(frame: pd.DataFrame, name: str, path: Path) -> str:
     if name in frame.columns:
         return name
     known = list(map(str, frame.columns))
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise ProblemError(
-        f"{path}: no column {name!r}{hint}; it has {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}"
-    )
+    shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+    raise ProblemError(f"{path}: no column {name!r}{nearest(name, known)}; it has {shown}")
 
 
 def _matching(frame: pd.DataFrame, pattern: str, objectives: Sequence[str], path: Path) -> list[str]:

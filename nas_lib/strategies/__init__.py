@@ -42,6 +42,14 @@ EXTRAS = {"age-moea": ("numba", "age-moea"), "tpe": ("optuna", "optuna")}
 """Strategy -> the package it needs that is not always there, and the extra of ours that brings it."""
 
 
+def other_count(strategy: Strategy, objectives: int) -> str | None:
+    """How many objectives a strategy can handle, in words; None where it can handle so many."""
+    fewest, most = strategy.objectives
+    if fewest <= objectives and (most is None or objectives <= most):
+        return None
+    return f"exactly {fewest}" if fewest == most else f"{fewest} or more"
+
+
 def impossible(strategy: Strategy, plan: Plan) -> str | None:
     """Why a strategy cannot work here or within a plan, in one line; None where it can."""
     package, extra = EXTRAS.get(strategy.name, ("", ""))

@@ -23,7 +23,7 @@ from nas_lib.settings import Settings
 from nas_lib.spaces.genes import Numbers
 from nas_lib.strategies.bayesian import initial_design
 from nas_lib.strategies.evolution import known, space_of, suggested, taken
-from nas_lib.strategies.linas import evolved, foretold
+from nas_lib.strategies.linas import foretold, searched
 from nas_lib.strategies.request import Request, Suggestion
 
 GOALS = 1000
@@ -65,8 +65,8 @@ class Coverage(Settings):
         if suggestions or not len(numbers):
             return suggestions
         model = _learnt(request)
-        rows = _shortlist(request, model)
-        mean, deviation = model.mean(rows), self.caution * model.deviation(rows)
+        rows, mean = _shortlist(request, model)
+        deviation = self.caution * model.deviation(rows)
         chosen = rows[_covering(_goals(request, model, mean, deviation), mean, deviation, wanted)]
         made = [Suggestion(space_of(request).genotype(row), "coverage") for row in chosen]
         made = foretold(request, made, chosen, model.expected(chosen))
@@ -127,17 +127,17 @@ def _learnt(request: Request) -> _Model:
     return _Model(warped, ends, mean, deviation, expected)
 
 
-def _shortlist(request: Request, model: _Model) -> Numbers:
-    """Unknown architectures with good predictions: of all, or of those that an evolution on predictions meets."""
+def _shortlist(request: Request, model: _Model) -> tuple[Numbers, Values]:
+    """Unknown architectures with good predictions, and these: of all, or of those an evolution on predictions meets."""
     space = space_of(request)
-    rows = space.listed
-    if rows is None:
-        rows, _ = evolved(request, model.mean, POPULATION, GENERATIONS)
+    rows, mean = searched(request, model.mean, POPULATION, GENERATIONS)
     seen = taken(request)
-    rows = np.asarray(rows[np.array([key not in seen for key in space.keys(rows)], dtype=bool)])
-    if len(rows) <= SHORTLIST:
-        return rows
-    return np.asarray(rows[np.argpartition(_behind(model.mean(rows)), SHORTLIST)[:SHORTLIST]])
+    new = np.array([key not in seen for key in space.keys(rows)], dtype=bool)
+    rows, mean = rows[new], mean[new]
+    if len(rows) > SHORTLIST:
+        best = np.argpartition(_behind(mean), SHORTLIST)[:SHORTLIST]
+        rows, mean = rows[best], mean[best]
+    return rows, mean
 
 
 def _behind(values: Values) -> Values:
@@ -200,12 +200,10 @@ def _covering(goals: Values, mean: Values, deviation: Values, count: int) -> lis
         else:
             chance *= apart >= 0
     open_goals = np.ones(len(goals), dtype=np.float32)
-    left = np.arange(len(mean))
     chosen: list[int] = []
     for _ in range(min(count, len(mean))):
-        gains = chance[left] @ open_goals
-        best = int(left[gains.argmax()])
-        chosen.append(best)
-        open_goals *= 1 - chance[best]
-        left = left[left != best]
+        gains = chance @ open_goals
+        gains[chosen] = -1
+        chosen.append(int(gains.argmax()))
+        open_goals *= 1 - chance[chosen[-1]]
     return chosen

@@ -20,7 +20,16 @@ from nas_lib.predictors import PredictorName, Values
 from nas_lib.settings import Settings
 from nas_lib.spaces.genes import Numbers
 from nas_lib.strategies.bayesian import initial_design
-from nas_lib.strategies.evolution import known, mating_of, problem_of, space_of, suggested, survival_of, taken
+from nas_lib.strategies.evolution import (
+    TOURNAMENTS,
+    known,
+    mating_of,
+    problem_of,
+    space_of,
+    suggested,
+    survival_of,
+    taken,
+)
 from nas_lib.strategies.request import Request, Suggestion
 
 Predict = Callable[[Numbers], Values]
@@ -51,20 +60,13 @@ class LINAS(Settings):
         if len(suggestions) == request.count:
             return suggestions
         space, seen = space_of(request), taken(request)
-        rows, predicted = self._searched(request)
+        predict = surrogate(request, self.predictor, self.population)
+        rows, predicted = searched(request, predict, self.population, self.generations)
         new = np.array([key not in seen for key in space.keys(rows)], dtype=bool)
         order = best_rows(predicted[new], request.count - len(suggestions))
         found = rows[new][order]
         made = suggested(request, lambda *_: found, len(suggestions), "predicted")
         return suggestions + foretold(request, made, found, predicted[new][order])
-
-    def _searched(self, request: Request) -> tuple[Numbers, Values]:
-        """Architectures (n, d), each once, and their predicted objectives (n, m)."""
-        space, predict = space_of(request), surrogate(request, self.predictor, self.population)
-        listed = space.listed
-        if listed is not None:
-            return listed, predict(listed)
-        return evolved(request, predict, self.population, self.generations)
 
 
 def surrogate(request: Request, predictor: PredictorName | Literal["auto"], first: int) -> Predict:
@@ -117,6 +119,12 @@ def best_rows(values: Values, count: int) -> np.ndarray:
     return chosen
 
 
+def searched(request: Request, predict: Predict, size: int, generations: int) -> tuple[Numbers, Values]:
+    """Architectures (n, d), each once, and their predicted objectives (n, m): all, or those that evolution meets."""
+    listed = space_of(request).listed
+    return evolved(request, predict, size, generations) if listed is None else (listed, predict(listed))
+
+
 def evolved(request: Request, predict: Predict, size: int, generations: int) -> tuple[Numbers, Values]:
     """All architectures that NSGA-II met on predictions, begun at the measured front."""
     import moocore
@@ -129,7 +137,7 @@ def evolved(request: Request, predict: Predict, size: int, generations: int) -> 
     rows = np.concatenate([front, space.draw(size - len(front), rng)])
     met: dict[bytes, tuple[Numbers, Values]] = {}
     population = Population()
-    algorithm = SimpleNamespace(tournament_type="comp_by_dom_and_crowding", random_state=rng)
+    algorithm = SimpleNamespace(tournament_type=TOURNAMENTS["nsga2"], random_state=rng)
     for _ in range(generations + 1):
         rows = space.existing(rows)
         new = {key: row for key, row in zip(space.keys(rows), rows, strict=True) if key not in met}

@@ -41,7 +41,7 @@ def read_configuration() -> Experiment | Laboratory:
 
 
 CONFIGURATION = read_configuration()
-KIND = "laboratory" if isinstance(CONFIGURATION, Laboratory) else "experiment"
+KIND = CONFIGURATION.kind
 FOLDER = CONFIGURATION.folder
 FILE = FOLDER.configuration
 LOGS = FOLDER.path / "logs"

@@ -67,7 +67,7 @@ def clear_away() -> None:
                     job.unlink()
 
 
-def show_progress() -> None:
+def before_jobs() -> None:
     """Show progress, and mirror finished candidates, in a process beside this one."""
     watch = [sys.executable, "-m", "nas_lib", "watch", FILE, "--parent", str(os.getpid())]
     subprocess.Popen([*watch, "--cores", str(workflow.cores)])

@@ -16,6 +16,14 @@ wildcard_constraints:
     seed=r"-?\d+",
 
 
+def before_jobs() -> None:
+    """Read all tables before the first search, instead of failing at one of them hours later."""
+    try:
+        LABORATORY.checked_problems()
+    except UserError as error:
+        raise WorkflowError(f"Not all problems can be searched:\n{error}") from None
+
+
 rule search:
     input:
         lambda wildcards: LABORATORY.tables_of(wildcards.problem),

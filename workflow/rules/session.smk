@@ -92,7 +92,7 @@ def about_the_whole(record: logging.LogRecord) -> bool:
 
 
 def begin() -> None:
-    """Store the configuration for the commands of the rules, and show progress while they run.
+    """Store the configuration for the commands of the rules, show progress, and do what this kind does before jobs.
 
     Progress takes the place of Snakemake's messages about every single job; they stay in its log file, and
     `--printshellcmds` brings them back.
@@ -104,18 +104,7 @@ def begin() -> None:
     content = json.loads(CONFIGURATION.model_dump_json())
     if not FILE.exists() or json.loads(FILE.read_text()) != content:
         write_json(FILE, content)
-    if KIND == "experiment":
-        show_progress()
-    else:
-        refuse_bad_tables()
-
-
-def refuse_bad_tables() -> None:
-    """Read all tables before the first search, instead of failing at one of them hours later."""
-    try:
-        CONFIGURATION.checked_problems()
-    except UserError as error:
-        raise WorkflowError(f"Not all problems can be searched:\n{error}") from None
+    before_jobs()
 
 
 def farewell() -> str:
