@@ -47,7 +47,7 @@ class LINAS(Settings):
     """Size of the initial sample and of the inner population."""
     generations: StrictInt = Field(default=100, ge=1)
     """Of the inner search, where the space is too large to be listed."""
-    predictor: PredictorName | Literal["auto"] = "gp"
+    predictor: Literal[PredictorName, "auto"] = "gp"
     """What predicts the objectives."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"genes"})
@@ -69,7 +69,7 @@ class LINAS(Settings):
         return suggestions + foretold(request, made, found, predicted[new][order])
 
 
-def surrogate(request: Request, predictor: PredictorName | Literal["auto"], first: int) -> Predict:
+def surrogate(request: Request, predictor: Literal[PredictorName, "auto"], first: int) -> Predict:
     """A function from option numbers (n, d) to objectives (n, m): computed where they can be, else predicted.
 
     `auto` is settled on the `first` measured architectures, and so remains the same for the whole search.
