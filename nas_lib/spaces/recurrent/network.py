@@ -62,7 +62,7 @@ class CellLayer(nn.Module):
                     nn.init.uniform_(parameter, -bound, bound)
                 self.add_module(f"block_{name}", linear)
         self.made = _coded(cell)
-        self.columns = _shared_products(self.made)
+        self.runs, self.biases = _shared_products(self.made)
 
     def linear(self, name: str) -> nn.Linear:
         """The weights of a block."""
@@ -114,17 +114,17 @@ class CellLayer(nn.Module):
         """
         steps, made = len(values), self.made
         known = {INPUT: values}
-        products: dict[str, Tensor] = {}
+        done: dict[tuple[Product, ...], Tensor] = {}
         for name, expression in made.plan.static.items():
             known[name] = (
-                self._part(expression, known, products)
+                self._part(expression, known, done)
                 if isinstance(expression, Part)
                 else _static(expression, known)
             )
         matrices, starts = [], []
         for group, kind in zip(made.plan.groups, made.started, strict=True):
             matrices.append(_joined([self._matrix(slot.product) for slot in group.slots]))
-            starts.append(self._start([slot.start for slot in group.slots], kind, known, products, values))
+            starts.append(self._start([slot.start for slot in group.slots], kind, known, done, values))
         static = [known[name] for name in made.static]
         output, *after = Loop.apply(made, steps, *matrices, *starts, *static, *states)  # type: ignore[no-untyped-call]
         return output, tuple(after)
@@ -147,27 +147,25 @@ class CellLayer(nn.Module):
             found = found + self.linear(name).bias
         return found
 
-    def _shared(self, source: str, known: Mapping[str, Tensor], products: dict[str, Tensor]) -> Tensor:
-        """All static products with one value, side by side: shape (time, batch, columns). Biases are in them."""
-        if source not in products:
-            found = self.columns[source]
-            matrix = _joined([self._matrix(product) for product, _ in found])
+    def _shared(
+        self, products: tuple[Product, ...], known: Mapping[str, Tensor], done: dict[tuple[Product, ...], Tensor]
+    ) -> Tensor:
+        """Static products side by side, shape (time, batch, columns), biases included. All with one value are one."""
+        if products not in done:
+            runs = self.runs[products[0].source]
+            together = [each for run in runs for each in run]
+            matrix = _joined([self._matrix(product) for product in together])
             bias = None
-            if any(biases for _, biases in found):
-                bias = _joined([self._bias(biases, matrix) for _, biases in found])
-            products[source] = F.linear(known[source], matrix, bias)
-        return products[source]
+            if any(self.biases[product] for product in together):
+                bias = _joined([self._bias(self.biases[product], matrix) for product in together])
+            found = F.linear(known[products[0].source], matrix, bias)
+            pieces = found.split([self.hidden * len(run) for run in runs], -1) if len(runs) > 1 else [found]
+            done.update(zip(runs, pieces, strict=True))
+        return done[products]
 
-    def _place(self, product: Product) -> int:
-        """The first column of a static product among those with its source."""
-        return self.hidden * [each for each, _ in self.columns[product.source]].index(product)
-
-    def _part(self, part: Part, known: Mapping[str, Tensor], products: dict[str, Tensor]) -> Tensor:
+    def _part(self, part: Part, known: Mapping[str, Tensor], done: dict[tuple[Product, ...], Tensor]) -> Tensor:
         """The value of a static part, shape (time, batch, hidden)."""
-        pieces = [
-            self._shared(each.source, known, products).narrow(-1, self._place(each), self.hidden)
-            for each in part.products
-        ]
+        pieces = [self._shared((each,), known, done) for each in part.products]
         for other in part.others:
             pieces.append(known[other.first] * known[other.second] if isinstance(other, Times) else known[other])
         if part.biases and not part.products:
@@ -178,23 +176,20 @@ class CellLayer(nn.Module):
         return total
 
     def _start(
-        self, parts: Sequence[Part], kind: str, known: Mapping[str, Tensor], products: dict[str, Tensor], like: Tensor
+        self, parts: Sequence[Part], kind: str, known: Mapping[str, Tensor], done: dict[tuple[Product, ...], Tensor], like: Tensor
     ) -> Tensor | None:
         """What the products of a group are added to: its static parts side by side."""
         if not kind:
             return None
         if kind == "vector":
             return _joined([self._bias(part.biases, like) for part in parts])
-        plain = [part.products[0] for part in parts if len(part.products) == 1 and not part.others]
-        if len(plain) == len(parts) and len({each.source for each in plain}) == 1:
-            places = [self._place(each) for each in plain]
-            if all(second - first == self.hidden for first, second in zip(places, places[1:], strict=False)):
-                shared = self._shared(plain[0].source, known, products)
-                return shared.narrow(-1, places[0], self.hidden * len(plain))
+        together = _together(parts)
+        if together:
+            return self._shared(together, known, done)
         shape = (*like.shape[:2], self.hidden)
         return torch.cat(
             [
-                like.new_zeros(1).expand(shape) if part == Part() else self._part(part, known, products).expand(shape)
+                like.new_zeros(1).expand(shape) if part == Part() else self._part(part, known, done).expand(shape)
                 for part in parts
             ],
             -1,
@@ -212,15 +207,24 @@ def _coded(cell: Cell) -> Code:
     return code(found, tuple(started))
 
 
-def _shared_products(made: Code) -> dict[str, list[tuple[Product, tuple[str, ...]]]]:
-    """Per static value the products with it, and the biases that are added with each, as the groups need them."""
-    parts = [slot.start for group in made.plan.groups for slot in group.slots]
-    parts += [part for part in made.plan.static.values() if isinstance(part, Part)]
-    found: dict[str, list[tuple[Product, tuple[str, ...]]]] = {}
-    for part in parts:
-        for place, product in enumerate(part.products):
-            found.setdefault(product.source, []).append((product, () if place else part.biases))
-    return found
+def _together(parts: Sequence[Part]) -> tuple[Product, ...]:
+    """The products of parts that are one product and biases each, all with the same value; else none."""
+    plain = [part.products[0] for part in parts if len(part.products) == 1 and not part.others]
+    return tuple(plain) if len(plain) == len(parts) and len({each.source for each in plain}) == 1 else ()
+
+
+def _shared_products(made: Code) -> tuple[dict[str, list[tuple[Product, ...]]], dict[Product, tuple[str, ...]]]:
+    """Per static value the products with it, those that start a group as one run; and the biases added with each."""
+    runs: dict[str, list[tuple[Product, ...]]] = {}
+    biases: dict[Product, tuple[str, ...]] = {}
+    groups = [[slot.start for slot in group.slots] for group in made.plan.groups]
+    for parts in [*groups, *([part] for part in made.plan.static.values() if isinstance(part, Part))]:
+        for part in parts:
+            biases |= {product: () if place else part.biases for place, product in enumerate(part.products)}
+        together = _together(parts)
+        for run in [together] if together else [(product,) for part in parts for product in part.products]:
+            runs.setdefault(run[0].source, []).append(run)
+    return runs, biases
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
