@@ -1,0 +1,132 @@
+"""The space of recurrent cells and what a search can do in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field, StrictInt, field_validator
+
+from nas_lib.records import Genotype
+from nas_lib.settings import Settings
+from nas_lib.spaces.recurrent import edits as changes
+from nas_lib.spaces.recurrent.cell import (
+    Cell,
+    block_count,
+    cell_hash,
+    cell_of,
+    genotype_of,
+    isomorphic,
+    parameter_count,
+    pruned,
+    without_empty,
+)
+from nas_lib.spaces.recurrent.seeds import SEEDS
+
+if TYPE_CHECKING:
+    import networkx
+    from torch import Tensor, nn
+
+    from nas_lib.tasks.data import SequenceShape
+
+Seed = Literal["rnn", "gru", "lstm"]
+
+
+class RecurrentSpace(Settings):
+    """Recurrent cells, changed step by step from known ones (MOE/RNAS)."""
+
+    name: Literal["recurrent"] = "recurrent"
+    hidden: StrictInt = Field(default=128, ge=1)
+    """Size of the embedding, of x and of the states."""
+    layers: StrictInt = Field(default=1, ge=1)
+    """Layers of the same cell, each with its own weights."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout after the embedding and after every layer."""
+    seed_cells: tuple[Seed, ...] = ("rnn", "gru", "lstm")
+    """Known cells that a search starts with, beside random ones."""
+    initial_changes: StrictInt = Field(default=10, ge=1)
+    """Most transformations of a random cell; 1 is the fewest."""
+    changes: tuple[StrictInt, StrictInt] = (1, 3)
+    """Fewest and most transformations of a child."""
+    inheritance: Literal["name", "preserving", "none"] = "name"
+    """What a child gets from its parent: the weights of blocks with the same name, the same with new blocks that leave
+    the function as it is wherever they can, or nothing."""
+    edits: changes.Edits = changes.Edits()
+    """Which transformations are drawn, and how."""
+
+    @field_validator("changes")
+    @classmethod
+    def _low_before_high(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= value[0] <= value[1]:
+            raise ValueError(f"found {list(value)}, allowed is [fewest, most] with 1 or more")
+        return value
+
+    def operators(self) -> frozenset[str]:
+        """See `Space`."""
+        return frozenset({"sample", "seeds", "mutate", "inherit"})
+
+    def seeds(self) -> list[Genotype]:
+        """The known cells to start with. Operator `seeds`."""
+        return [genotype_of(without_empty(SEEDS[name]())) for name in self.seed_cells]
+
+    def sample(self, rng: np.random.Generator) -> Genotype:
+        """See `Space`: a basic cell with a random activation and a few transformations."""
+        return genotype_of(without_empty(changes.random_cell(rng, self.edits, self.initial_changes)))
+
+    def mutate(self, genotype: Genotype, rng: np.random.Generator) -> tuple[Genotype, list[dict[str, Any]]]:
+        """A child of a cell, and a record of every transformation. Operator `mutate`."""
+        count = int(rng.integers(*self.changes, endpoint=True))
+        cell, records = changes.mutate(cell_of(genotype), rng, count, self.edits)
+        return genotype_of(cell), [record.plain() for record in records]
+
+    def inherit(
+        self, parent: Mapping[str, Tensor], child: nn.Module, records: Sequence[Mapping[str, Any]]
+    ) -> list[str]:
+        """Give a child's network what the settings say of its parent's weights. Operator `inherit`.
+
+        Args:
+            parent: state dictionary of the parent's network.
+            child: network of the child's genotype, as `build` made it.
+            records: of the transformations, as `mutate` gave them.
+
+        Returns:
+            The names of the weights that did not come from the parent.
+        """
+        from nas_lib.spaces.recurrent.inheritance import inherit
+        from nas_lib.spaces.recurrent.network import RecurrentNetwork
+
+        assert isinstance(child, RecurrentNetwork)
+        return inherit(parent, child, self.inheritance, [changes.Record(**record) for record in records])
+
+    def hash(self, genotype: Genotype) -> str:
+        """See `Space`: equal for cells equal but for the names of their blocks."""
+        return cell_hash(cell_of(genotype))
+
+    def same(self, first: Genotype, second: Genotype) -> bool:
+        """See `Space`: whether two cells are equal but for the names of their blocks."""
+        return isomorphic(cell_of(first), cell_of(second))
+
+    def build(self, genotype: Genotype, shape: SequenceShape) -> nn.Module:
+        """See `Space`."""
+        from nas_lib.spaces.recurrent.network import RecurrentNetwork
+
+        return RecurrentNetwork(cell_of(genotype), shape, self.hidden, self.layers, self.dropout)
+
+    def describe(self, genotype: Genotype) -> str:
+        """For example `26 blocks, 8 linear: 3 tanh, 3 sigmoid`, or the name of a known cell before it."""
+        cell = cell_of(genotype)
+        known = [name.upper() for name, seed in SEEDS.items() if isomorphic(without_empty(seed()), cell)]
+        counts: dict[str, int] = {}
+        for _, block in sorted(cell.blocks.items()):
+            for word in (block.operation, block.activation):
+                if word:
+                    counts[word] = counts.get(word, 0) + 1
+        words = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+        parameters = parameter_count(cell, self.hidden)
+        size = f"{block_count(cell)} blocks, {parameters:,} parameters per layer: {words}"
+        return f"{known[0]}, {size}" if known else size
+
+    def graph(self, genotype: Genotype) -> networkx.DiGraph[int]:
+        """See `Space`: the cell from left to right, see `drawn`."""
+        return drawn(cell_of(genotype))
