@@ -28,7 +28,6 @@ from nas_lib.spaces.recurrent.cell import (
     connected,
     pruned,
     users,
-    without_empty,
 )
 from nas_lib.spaces.recurrent.seeds import basic
 
@@ -140,13 +139,24 @@ def apply(name: Edit, cell: Cell, rng: np.random.Generator, edits: Edits | None 
 
 
 def mutate(cell: Cell, rng: np.random.Generator, count: int, edits: Edits | None = None) -> tuple[Cell, list[Record]]:
-    """`count` changes, each drawn by the frequencies; then blocks that only pass something on are removed."""
+    """`count` changes, each drawn by the frequencies. It can leave blocks that only pass something on."""
     edits = edits or Edits()
     records = []
     for _ in range(count):
         cell, record = apply(_drawn(edits.transformations, rng), cell, rng, edits)
         records.append(record)
-    return without_empty(cell), records
+    return (_passing(cell, rng) if edits.legacy else cell), records
+
+
+def _passing(cell: Cell, rng: np.random.Generator) -> Cell:
+    """The cell with what its outputs compute moved to blocks of their own."""
+    blocks = dict(cell.blocks)
+    for output in cell.outputs:
+        if not blocks[output].empty:
+            name = _name(blocks, rng)
+            blocks[name] = blocks[output]
+            blocks[output] = Block((name,))
+    return Cell(blocks, cell.states)
 
 
 def random_cell(rng: np.random.Generator, edits: Edits | None = None, most: int = 10) -> Cell:
@@ -155,12 +165,12 @@ def random_cell(rng: np.random.Generator, edits: Edits | None = None, most: int 
     Like seed cells it can hold blocks that only pass something on; see `without_empty`.
     """
     edits = edits or Edits()
-    constructive = {name: each for name, each in edits.transformations.items() if name not in DESTRUCTIVE}
+    constructive = edits.model_copy(
+        update={"transformations": {name: each for name, each in edits.transformations.items() if name not in DESTRUCTIVE}}
+    )
     activation = _drawn({name: each for name, each in edits.activations.items() if name != "none"}, rng)
     cell = basic(activation)  # type: ignore[arg-type]
-    for _ in range(rng.integers(1, most, endpoint=True)):
-        cell, _record = apply(_drawn(constructive, rng), cell, rng, edits)
-    return cell
+    return mutate(cell, rng, int(rng.integers(1, most, endpoint=True)), constructive)[0]
 
 
 def _drawn(frequencies: Mapping[Any, float], rng: np.random.Generator) -> Any:
@@ -303,18 +313,18 @@ def _with_sum(
 ) -> dict[str, Block]:
     """The blocks with `given` added to what `receiver` gives; a new block is the sum."""
     name = _name(blocks, rng)
-    if receiver in cell.outputs:
-        # What an output passes on moves to a new block if it is more than that; then the sum goes in between.
+    if edits.legacy:
+        blocks[name] = blocks[receiver]
+        blocks[receiver] = Block((given, name), "add")
+    elif receiver in cell.outputs:
+        # What an output computes moves to a new block, so that the output only passes the sum on.
         block = blocks[receiver]
         inner: Operand = block.inputs[0]
-        if not block.empty or edits.legacy:
+        if not block.empty:
             inner = _name({*blocks, name}, rng)
             blocks[str(inner)] = block
         blocks[name] = Block((given, inner), "add")
         blocks[receiver] = Block((name,))
-    elif edits.legacy:
-        blocks[name] = blocks[receiver]
-        blocks[receiver] = Block((given, name), "add")
     else:
         blocks = _rewired(blocks, receiver, name, users(cell, receiver))
         blocks[name] = Block((given, receiver), "add")

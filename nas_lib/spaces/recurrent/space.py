@@ -19,9 +19,9 @@ from nas_lib.spaces.recurrent.cell import (
     genotype_of,
     isomorphic,
     parameter_count,
-    pruned,
     without_empty,
 )
+from nas_lib.spaces.recurrent.diagram import diagram
 from nas_lib.spaces.recurrent.seeds import SEEDS
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class RecurrentSpace(Settings):
         """A child of a cell, and a record of every transformation. Operator `mutate`."""
         count = int(rng.integers(*self.changes, endpoint=True))
         cell, records = changes.mutate(cell_of(genotype), rng, count, self.edits)
-        return genotype_of(cell), [record.plain() for record in records]
+        return genotype_of(without_empty(cell)), [record.plain() for record in records]
 
     def inherit(
         self, parent: Mapping[str, Tensor], child: nn.Module, records: Sequence[Mapping[str, Any]]
@@ -114,7 +114,7 @@ class RecurrentSpace(Settings):
         return RecurrentNetwork(cell_of(genotype), shape, self.hidden, self.layers, self.dropout)
 
     def describe(self, genotype: Genotype) -> str:
-        """For example `26 blocks, 8 linear: 3 tanh, 3 sigmoid`, or the name of a known cell before it."""
+        """For example `LSTM, 26 blocks, 3,385,200 parameters per layer: 5 add, ...`; known cells have their name."""
         cell = cell_of(genotype)
         known = [name.upper() for name, seed in SEEDS.items() if isomorphic(without_empty(seed()), cell)]
         counts: dict[str, int] = {}
@@ -128,5 +128,5 @@ class RecurrentSpace(Settings):
         return f"{known[0]}, {size}" if known else size
 
     def graph(self, genotype: Genotype) -> networkx.DiGraph[int]:
-        """See `Space`: the cell from left to right, see `drawn`."""
-        return drawn(cell_of(genotype))
+        """See `Space`: the cell from left to right, see `diagram`."""
+        return diagram(cell_of(genotype))
