@@ -83,7 +83,9 @@ def test_released_destructive_transformations_remove_one_block(edit: Edit) -> No
 
 
 def test_a_removed_connection_takes_along_what_nothing_reads_any_more() -> None:
-    sizes = {block_count(changed) - block_count(SEEDS["gru"]) for changed, _ in tries(SEEDS["gru"], "remove_connection")}
+    sizes = {
+        block_count(changed) - block_count(SEEDS["gru"]) for changed, _ in tries(SEEDS["gru"], "remove_connection")
+    }
     assert min(sizes) < -1
 
 
@@ -182,7 +184,9 @@ def test_gates_preserve_the_function_wherever_they_can_give_zero() -> None:
     preserved = [change for record, _, change in found if record.starts]
     assert len(preserved) > len(found) / 2
     assert max(preserved) < 1e-12
-    assert all(record.text.startswith("sigmoid") or "of sub of 1" in record.text for record, _, _ in found if not record.starts)
+    assert all(
+        record.text.startswith("sigmoid") or "of sub of 1" in record.text for record, _, _ in found if not record.starts
+    )
 
 
 def test_remove_unit_preserves_the_function_with_identity_alone() -> None:
@@ -195,9 +199,7 @@ def test_remove_unit_preserves_the_function_with_identity_alone() -> None:
         assert torch.equal(outputs(child, inputs), outputs(parent, inputs)) == ("identity" in record.text)
 
 
-@pytest.mark.parametrize(
-    "edit", ["remove_connection", "change_combination_connection", "change_random_activation"]
-)
+@pytest.mark.parametrize("edit", ["remove_connection", "change_combination_connection", "change_random_activation"])
 def test_other_transformations_promise_nothing(edit: Edit) -> None:
     assert all(not record.starts and change > 0 for record, _, change in changes_of_output(edit, Edits(), 10))
 

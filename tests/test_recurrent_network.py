@@ -92,7 +92,9 @@ def with_gradients(layer: CellLayer, run: object, values: Tensor, states: list[T
     assert isinstance(total, Tensor)
     sources = [*inputs, *layer.parameters()]
     found = torch.autograd.grad(total, sources, allow_unused=True)
-    gradients = [torch.zeros_like(source) if each is None else each for source, each in zip(sources, found, strict=True)]
+    gradients = [
+        torch.zeros_like(source) if each is None else each for source, each in zip(sources, found, strict=True)
+    ]
     return [outputs, *after, *gradients]
 
 

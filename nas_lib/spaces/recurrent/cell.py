@@ -297,9 +297,7 @@ def multigraph(cell: Cell) -> networkx.MultiDiGraph[str]:
     graph.add_nodes_from(cell.inputs)
     for name in order(cell):
         block = cell.blocks[name]
-        graph.add_node(
-            name, combination=block.combination, activation=block.activation, immutable=block.immutable
-        )
+        graph.add_node(name, combination=block.combination, activation=block.activation, immutable=block.immutable)
         for operand, source in enumerate(block.inputs):
             constant = f"{source} of {name}"
             if not isinstance(source, str):

@@ -59,9 +59,7 @@ class Edits(Settings):
 
     transformations: Mapping[Edit, Frequency] = Field(default=dict.fromkeys(get_args(Edit), 1.0))
     """How often each transformation is drawn; only the proportions count. Those left out are never drawn."""
-    activations: Mapping[Drawn, Frequency] = Field(
-        default={name: float(name != "none") for name in get_args(Drawn)}
-    )
+    activations: Mapping[Drawn, Frequency] = Field(default={name: float(name != "none") for name in get_args(Drawn)})
     """How often each activation of a new block is drawn; only the proportions count. Those left out never are."""
     weighted_connections: StrictBool = False
     """Whether every new connection goes through a linear block. Default: only those from x do, as published; with it
@@ -79,9 +77,7 @@ class Edits(Settings):
 
 
 LEGACY = Edits(
-    transformations={
-        name: 1.0 for name in get_args(Edit) if name not in ("change_random_activation", "add_gate")
-    },
+    transformations={name: 1.0 for name in get_args(Edit) if name not in ("change_random_activation", "add_gate")},
     activations={name: float(name != "leaky_relu") for name in get_args(Drawn)},
     legacy=True,
 )
@@ -166,7 +162,9 @@ def random_cell(rng: np.random.Generator, edits: Edits | None = None, most: int 
     """
     edits = edits or Edits()
     constructive = edits.model_copy(
-        update={"transformations": {name: each for name, each in edits.transformations.items() if name not in DESTRUCTIVE}}
+        update={
+            "transformations": {name: each for name, each in edits.transformations.items() if name not in DESTRUCTIVE}
+        }
     )
     activation = _drawn({name: each for name, each in edits.activations.items() if name != "none"}, rng)
     cell = basic(activation)  # type: ignore[arg-type]
@@ -208,7 +206,9 @@ def _nothing(edit: Edit, why: str) -> Record:
     return Record(edit, False, f"nothing: {why}")
 
 
-def _rewired(blocks: Mapping[str, Block], old: str, new: Operand, only: Collection[str] | None = None) -> dict[str, Block]:
+def _rewired(
+    blocks: Mapping[str, Block], old: str, new: Operand, only: Collection[str] | None = None
+) -> dict[str, Block]:
     """The blocks with `new` wherever `old` was read, or by the blocks `only`."""
     return {
         name: replace(block, inputs=tuple(new if each == old else each for each in block.inputs))
@@ -288,9 +288,7 @@ def _add_recurrent_connection(cell: Cell, rng: np.random.Generator, edits: Edits
     return _connected_to("add_recurrent_connection", list(cell.outputs), cell, rng, edits)
 
 
-def _connected_to(
-    edit: Edit, receivers: Sequence[str], cell: Cell, rng: np.random.Generator, edits: Edits
-) -> Result:
+def _connected_to(edit: Edit, receivers: Sequence[str], cell: Cell, rng: np.random.Generator, edits: Edits) -> Result:
     sources = sorted({*cell.inputs, *_ordinary(cell)})
     for _ in range(REDRAWS):
         source, receiver = _one(sources, rng), _one(receivers, rng)

@@ -34,7 +34,9 @@ def inherit(
     own = child.state_dict()
     if how == "none":
         return list(own)
-    taken = {name: parent[name] for name, tensor in own.items() if name in parent and parent[name].shape == tensor.shape}
+    taken = {
+        name: parent[name] for name, tensor in own.items() if name in parent and parent[name].shape == tensor.shape
+    }
     child.load_state_dict(taken, strict=False)
     if how == "preserving":
         for record in records:

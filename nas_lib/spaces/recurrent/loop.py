@@ -16,7 +16,19 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from nas_lib.spaces.recurrent.plan import Act, Affine, Expression, Lerp, Mul, Plan, Product, Sub, Sum, Times, static_reads
+from nas_lib.spaces.recurrent.plan import (
+    Act,
+    Affine,
+    Expression,
+    Lerp,
+    Mul,
+    Plan,
+    Product,
+    Sub,
+    Sum,
+    Times,
+    static_reads,
+)
 
 SLOPE = 0.01
 """Of the leaky ReLU."""
@@ -91,7 +103,9 @@ class _Writer:
         self.fresh += 1
         return f"v{self.fresh}"
 
-    def function(self, arguments: str, opening: Sequence[str], closing: str) -> tuple[Callable[..., Any], tuple[Stream, ...]]:
+    def function(
+        self, arguments: str, opening: Sequence[str], closing: str
+    ) -> tuple[Callable[..., Any], tuple[Stream, ...]]:
         """The function of these lines, whose first argument is an iterator over the streams."""
         body = "".join(f"        {line}\n" for line in self.lines or ["pass"])
         names = "".join(f"{name}, " for name in self.streams.values()) or "_"

@@ -117,9 +117,7 @@ class CellLayer(nn.Module):
         done: dict[tuple[Product, ...], Tensor] = {}
         for name, expression in made.plan.static.items():
             known[name] = (
-                self._part(expression, known, done)
-                if isinstance(expression, Part)
-                else _static(expression, known)
+                self._part(expression, known, done) if isinstance(expression, Part) else _static(expression, known)
             )
         matrices, starts = [], []
         for group, kind in zip(made.plan.groups, made.started, strict=True):
@@ -176,7 +174,12 @@ class CellLayer(nn.Module):
         return total
 
     def _start(
-        self, parts: Sequence[Part], kind: str, known: Mapping[str, Tensor], done: dict[tuple[Product, ...], Tensor], like: Tensor
+        self,
+        parts: Sequence[Part],
+        kind: str,
+        known: Mapping[str, Tensor],
+        done: dict[tuple[Product, ...], Tensor],
+        like: Tensor,
     ) -> Tensor | None:
         """What the products of a group are added to: its static parts side by side."""
         if not kind:

@@ -230,7 +230,11 @@ def _combined(name: str, block: Block, known: Mapping[str, str]) -> Expression:
         return Affine(sources[0], constant, 0.0)
     if block.operation == "add":
         return Affine(sources[0], 1.0, constant)
-    return Affine(sources[0], 1.0, -constant) if block.inputs[0] == block.sources[0] else Affine(sources[0], -1.0, constant)
+    return (
+        Affine(sources[0], 1.0, -constant)
+        if block.inputs[0] == block.sources[0]
+        else Affine(sources[0], -1.0, constant)
+    )
 
 
 def _uses(values: Mapping[str, Expression], states: tuple[tuple[str, str], ...]) -> Counter[str]:
@@ -348,7 +352,9 @@ def _grouped(
                     ranges.append((kind(name), place, place + 1))
         groups.append(Group(source, tuple(slot for _, slot in found), tuple(ranges)))
     for name, expression in loop.items():
-        products = [term for term in expression.terms if isinstance(term, Product)] if isinstance(expression, Sum) else []
+        products = (
+            [term for term in expression.terms if isinstance(term, Product)] if isinstance(expression, Sum) else []
+        )
         if products:
             places[name] = inner[products[0]]
             if name in activated:
@@ -362,5 +368,3 @@ def static_reads(cell_plan: Plan) -> list[str]:
     found = [each for expression in cell_plan.loop.values() for each in reads(expression)]
     found += [written for _, written in cell_plan.states]
     return [each for each in dict.fromkeys(found) if each not in dynamic]
-
-

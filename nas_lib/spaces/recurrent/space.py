@@ -10,7 +10,6 @@ from pydantic import Field, StrictInt, field_validator
 
 from nas_lib.records import Genotype
 from nas_lib.settings import Settings
-from nas_lib.spaces.recurrent import edits as changes
 from nas_lib.spaces.recurrent.cell import (
     Cell,
     block_count,
@@ -22,6 +21,7 @@ from nas_lib.spaces.recurrent.cell import (
     without_empty,
 )
 from nas_lib.spaces.recurrent.diagram import diagram
+from nas_lib.spaces.recurrent.edits import Edits, Record, mutate, random_cell
 from nas_lib.spaces.recurrent.seeds import SEEDS
 
 if TYPE_CHECKING:
@@ -43,19 +43,19 @@ class RecurrentSpace(Settings):
     """Layers of the same cell, each with its own weights."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout after the embedding and after every layer."""
-    seed_cells: tuple[Seed, ...] = ("rnn", "gru", "lstm")
+    initial_cells: tuple[Seed, ...] = ("rnn", "gru", "lstm")
     """Known cells that a search starts with, beside random ones."""
-    initial_changes: StrictInt = Field(default=10, ge=1)
+    initial_transformations: StrictInt = Field(default=10, ge=1)
     """Most transformations of a random cell; 1 is the fewest."""
-    changes: tuple[StrictInt, StrictInt] = (1, 3)
+    transformations: tuple[StrictInt, StrictInt] = (1, 3)
     """Fewest and most transformations of a child."""
     inheritance: Literal["name", "preserving", "none"] = "name"
     """What a child gets from its parent: the weights of blocks with the same name, the same with new blocks that leave
     the function as it is wherever they can, or nothing."""
-    edits: changes.Edits = changes.Edits()
+    edits: Edits = Edits()
     """Which transformations are drawn, and how."""
 
-    @field_validator("changes")
+    @field_validator("transformations")
     @classmethod
     def _low_before_high(cls, value: tuple[int, int]) -> tuple[int, int]:
         if not 1 <= value[0] <= value[1]:
@@ -68,16 +68,16 @@ class RecurrentSpace(Settings):
 
     def seeds(self) -> list[Genotype]:
         """The known cells to start with. Operator `seeds`."""
-        return [genotype_of(without_empty(SEEDS[name]())) for name in self.seed_cells]
+        return [genotype_of(without_empty(SEEDS[name]())) for name in self.initial_cells]
 
     def sample(self, rng: np.random.Generator) -> Genotype:
         """See `Space`: a basic cell with a random activation and a few transformations."""
-        return genotype_of(without_empty(changes.random_cell(rng, self.edits, self.initial_changes)))
+        return genotype_of(without_empty(random_cell(rng, self.edits, self.initial_transformations)))
 
     def mutate(self, genotype: Genotype, rng: np.random.Generator) -> tuple[Genotype, list[dict[str, Any]]]:
         """A child of a cell, and a record of every transformation. Operator `mutate`."""
-        count = int(rng.integers(*self.changes, endpoint=True))
-        cell, records = changes.mutate(cell_of(genotype), rng, count, self.edits)
+        count = int(rng.integers(*self.transformations, endpoint=True))
+        cell, records = mutate(cell_of(genotype), rng, count, self.edits)
         return genotype_of(without_empty(cell)), [record.plain() for record in records]
 
     def inherit(
@@ -97,7 +97,7 @@ class RecurrentSpace(Settings):
         from nas_lib.spaces.recurrent.network import RecurrentNetwork
 
         assert isinstance(child, RecurrentNetwork)
-        return inherit(parent, child, self.inheritance, [changes.Record(**record) for record in records])
+        return inherit(parent, child, self.inheritance, [Record(**record) for record in records])
 
     def hash(self, genotype: Genotype) -> str:
         """See `Space`: equal for cells equal but for the names of their blocks."""
