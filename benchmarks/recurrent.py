@@ -9,6 +9,7 @@ squares. Ways take turns, and ratios are taken within a turn, so that a busy mac
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,12 @@ from nas_lib.spaces.recurrent.edits import random_cell
 from nas_lib.spaces.recurrent.network import CellLayer
 from nas_lib.spaces.recurrent.seeds import basic, cornn, gru, lstm
 
-OWN = {"RNN": (basic, nn.RNN), "GRU": (gru, nn.GRU), "LSTM": (lstm, nn.LSTM)}
+OWN = {"RNN": nn.RNN, "GRU": nn.GRU, "LSTM": nn.LSTM}
+
+
+def first_of(function: Callable[..., tuple[Tensor, object]], *arguments: object) -> Tensor:
+    """The outputs of a recurrent layer, without its state."""
+    return function(*arguments)[0]
 
 
 def seconds(step: Callable[[], Tensor], parameters: list[nn.Parameter], device: str, steps: int) -> float:
@@ -64,13 +70,13 @@ def main(
         made = time.perf_counter() - began
         layer.to(device)
         state = layer.start(batch, values)
-        ways: list[tuple[Callable[[], Tensor], list[nn.Parameter]]] = [
-            (lambda layer=layer, state=state: layer.interpret(values, state)[0], list(layer.parameters())),
-            (lambda layer=layer, state=state: layer(values, state)[0], list(layer.parameters())),
+        ways = [
+            (partial(first_of, layer.interpret, values, state), list(layer.parameters())),
+            (partial(first_of, layer, values, state), list(layer.parameters())),
         ]
         if name in OWN:
-            own = OWN[name][1](hidden, hidden).to(device)
-            ways.append((lambda own=own: own(values)[0], list(own.parameters())))
+            own = OWN[name](hidden, hidden).to(device)
+            ways.append((partial(first_of, own, values), list(own.parameters())))
         for step, parameters in ways:
             seconds(step, parameters, device, 2)
         times = np.array([[seconds(*way, device, steps) for way in ways] for _ in range(turns)])
