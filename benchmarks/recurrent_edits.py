@@ -26,7 +26,7 @@ PUBLISHED = {
     "change_combination_connection": ("17 %", "1.00", "2.1", "0"),
     "add_gate": ("32 %", "0.54", "5.5", "0"),
 }
-"""Measured with the released code: share of unchanged outputs, median and 90th percentile of the change, weights lost."""
+"""Measured with the released code: share of unchanged outputs, median and 90 % of the change, weights lost."""
 GENERATIONS = 8
 
 
@@ -96,9 +96,9 @@ through a linear block. Reference: the released code itself.
 
 ## Size without selection
 
-{cells} random initial cells; {drifting} of them for {GENERATIONS} generations in which every cell is replaced by a child of one to
-three transformations. Blocks are counted with inputs, outputs and blocks without effect. `without x`: the output does
-not depend on x within a step.
+{cells} random initial cells; {drifting} of them for {GENERATIONS} generations, in which every cell is replaced by
+a child of one to three transformations. Blocks are counted with inputs, outputs and blocks without effect. `without x`:
+the output does not depend on x within a step.
 
 {table(columns, sizes)}
 

@@ -212,7 +212,7 @@ def test_new_blocks_that_start_at_zero_can_learn() -> None:
         inherit(parent.state_dict(), child, "preserving", [record])
         child(torch.randn(2, 5, 3))[0].square().sum().backward()
         if record.starts and "to ho" in record.text and "relu" not in record.text:
-            weights = [child.layers[0].linear(name).weight for name in record.starts]  # type: ignore[union-attr, operator]
+            weights = [child.cells()[0].linear(name).weight for name in record.starts]  # type: ignore[union-attr, operator]
             assert any(weight.grad.abs().max() > 0 for weight in weights)
 
 

@@ -1,5 +1,8 @@
 """Networks of cells: equal to PyTorch's own for its cells, and the fast way equal to block by block."""
 
+import weakref
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -30,9 +33,7 @@ def with_weights_of(reference: nn.RNNBase, layer: CellLayer, gates: list[str]) -
 @pytest.mark.parametrize(
     ("name", "cell", "kind"), [("rnn", basic(), nn.RNN), ("gru", gru(), nn.GRU), ("lstm", lstm(), nn.LSTM)]
 )
-def test_seed_cells_with_the_weights_of_pytorchs_layers_compute_the_same(
-    name: str, cell: Cell, kind: type[nn.RNNBase]
-) -> None:
+def test_seed_cells_with_the_weights_of_pytorchs_layers_compute_the_same(name: str, cell: Cell, kind: Any) -> None:
     torch.manual_seed(0)
     reference, layer = kind(HIDDEN, HIDDEN), CellLayer(cell, HIDDEN, HIDDEN)
     with_weights_of(reference, layer, GATES[name])
@@ -56,7 +57,7 @@ def test_cornn_moves_like_its_formula() -> None:
         torch.testing.assert_close(outputs[step], y)
 
 
-OPERATIONS = [
+OPERATIONS: list[tuple[Any, Any]] = [
     *(("add", activation) for activation in (None, "tanh", "identity", "linear", "relu")),
     *((combination, activation) for combination in ("sub", "elem_mul") for activation in (None, "sigmoid", "linear_b")),
     ("blend", None), ("blend", "leaky_relu"), ("linear", None), ("linear", "tanh"), ("linear", "sigmoid"),
@@ -98,7 +99,7 @@ def with_gradients(layer: CellLayer, run: object, values: Tensor, states: list[T
     return [outputs, *after, *gradients]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(cells(), st.integers(1, 4))
 def test_the_fast_way_equals_block_by_block_with_all_gradients(cell: Cell, steps: int) -> None:
     torch.manual_seed(0)
@@ -108,3 +109,66 @@ def test_the_fast_way_equals_block_by_block_with_all_gradients(cell: Cell, steps
     fast = with_gradients(layer, layer, values, states)
     slow = with_gradients(layer, layer.interpret, values, states)
     torch.testing.assert_close(fast, slow)
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+def test_states_carried_over_make_one_sequence_of_two_pieces(tokens: bool) -> None:
+    torch.manual_seed(0)
+    network = RecurrentNetwork(lstm(), SequenceShape(inputs=6, outputs=3, tokens=tokens), HIDDEN, layers=2)
+    inputs = torch.randint(6, (BATCH, STEPS)) if tokens else torch.randn(BATCH, STEPS, 6)
+    whole, end = network(inputs)
+    assert whole.shape == (BATCH, STEPS, 3)
+    first, state = network(inputs[:, :3])
+    second, last = network(inputs[:, 3:], detached(state))
+    torch.testing.assert_close(torch.cat([first, second], 1), whole)
+    torch.testing.assert_close(last, end)
+    torch.testing.assert_close(network.interpret(inputs)[0], whole)
+    for parameter in network.parameters():
+        parameter.grad = None
+    second.sum().backward()
+    assert all(each.grad is not None for each in network.parameters())
+    assert all(not each.requires_grad for layer in detached(state) for each in layer)
+
+
+def test_weights_start_as_stated() -> None:
+    network = RecurrentNetwork(gru(), SequenceShape(inputs=50, outputs=9, tokens=True), 64)
+    assert isinstance(network.encoder, nn.Embedding)
+    assert 0.045 < network.encoder.weight.abs().max() <= 0.05
+    assert 0.045 < network.decoder.weight.abs().max() <= 0.05
+    assert not network.decoder.bias.any()
+    for parameter in network.layers.parameters():
+        assert 0.11 < parameter.abs().max() <= 0.125
+
+
+def test_every_weight_of_a_seed_cell_learns() -> None:
+    for cell in (basic(), gru(), lstm(), cornn()):
+        network = RecurrentNetwork(cell, SequenceShape(inputs=3, outputs=2, tokens=False), HIDDEN)
+        network(torch.randn(BATCH, STEPS, 3))[0].square().sum().backward()
+        assert all(each.grad is not None and each.grad.abs().max() > 0 for each in network.parameters())
+        assert sum(each.numel() for each in network.layers.parameters()) == parameter_count(cell, HIDDEN)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    network = RecurrentNetwork(basic(), SequenceShape(inputs=3, outputs=2, tokens=False), HIDDEN, dropout=0.5)
+    inputs = torch.randn(BATCH, STEPS, 3)
+    assert not torch.equal(network(inputs)[0], network(inputs)[0])
+    network.eval()
+    assert torch.equal(network(inputs)[0], network(inputs)[0])
+
+
+def test_an_input_of_another_size_is_read_through_weights_only() -> None:
+    layer = CellLayer(cornn(), inputs=5, hidden=HIDDEN)
+    values = torch.randn(STEPS, BATCH, 5)
+    state = layer.start(BATCH, values)
+    torch.testing.assert_close(layer(values, state)[0], layer.interpret(values, state)[0])
+    with pytest.raises(CellError, match="block a: reads x of size 5 without weights, allowed is size 8"):
+        CellLayer(Cell({"a": Block(("x", "h"), "add"), "h_next": Block(("a",)), "c_next": Block(("c",))}), 5, HIDDEN)
+
+
+def test_gradients_of_a_backward_pass_free_what_it_kept() -> None:
+    layer = CellLayer(lstm(), HIDDEN, HIDDEN)
+    values = torch.randn(STEPS, BATCH, HIDDEN)
+    outputs, _ = layer(values, layer.start(BATCH, values))
+    kept = weakref.ref(outputs)
+    del outputs
+    assert kept() is None, "a circle of references would hold every batch until the next garbage collection"

@@ -374,7 +374,7 @@ def _curve(start: Point, end: Point) -> str:
 def _legend(graph: networkx.DiGraph[int], look: Look, y: float) -> tuple[str, float]:
     """Colours of the stages and the symbols that occur, in one line; and how wide it is.
 
-    A graph's attributes can say what colours mean if not stages (`stages`: number -> name), and anything else (`notes`).
+    A graph's attributes can say what colours mean, if not stages (`stages`: number -> name), and more (`notes`).
     """
     stages = {attributes["stage"] for _, attributes in graph.nodes(data=True)}
     round_nodes = _words(graph, "merge", "mean")

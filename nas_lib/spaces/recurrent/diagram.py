@@ -16,7 +16,8 @@ COMBINATION, ACTIVATION, LINEAR = range(3)
 class AddNode(Protocol):
     """Adds a node that reads others, and gives its number."""
 
-    def __call__(self, kind: str, label: str, stage: int, *sources: int) -> int: ...
+    def __call__(self, kind: str, label: str, stage: int, *sources: int) -> int:
+        """See the class."""
 
 
 def diagram(cell: Cell) -> networkx.DiGraph[int]:
@@ -53,7 +54,7 @@ def diagram(cell: Cell) -> networkx.DiGraph[int]:
     outputs = {after: short[before] for before, after in cell.states}
     for name in order(cell):
         block = cell.blocks[name]
-        value = _combined(block, number, add)
+        value = number[block.sources[0]] if block.operation is None else _combined(block, number, add)
         if block.activation is not None:
             colour = LINEAR if block.activation in WEIGHTED else ACTIVATION
             value = add("operation", block.activation, colour, value)
@@ -74,8 +75,6 @@ def _short(cell: Cell, place: int) -> str:
 def _combined(block: Block, number: dict[str, int], add: AddNode) -> int:
     """The node that gives the combination of a block's inputs."""
     sources = [number[source] for source in block.sources]
-    if block.operation is None:
-        return sources[0]
     if block.operation == "linear":
         return add("operation", "linear", LINEAR, *sources)
     if block.operation == "blend":
@@ -85,10 +84,10 @@ def _combined(block: Block, number: dict[str, int], add: AddNode) -> int:
     if len(sources) == 1:
         return add("operation", _with_constant(block), COMBINATION, *sources)
     if block.operation == "sub":
-        return add("merge", "add", COMBINATION, sources[0], add("merge", "negate", COMBINATION, sources[1]))
+        sources[1] = add("merge", "negate", COMBINATION, sources[1])
     if len(set(sources)) == 1:
         return add("operation", "double" if block.operation == "add" else "square", COMBINATION, sources[0])
-    return add("merge", "add" if block.operation == "add" else "multiply", COMBINATION, *sources)
+    return add("merge", "multiply" if block.operation == "elem_mul" else "add", COMBINATION, *sources)
 
 
 def _with_constant(block: Block) -> str:

@@ -167,18 +167,18 @@ def random_cell(rng: np.random.Generator, edits: Edits | None = None, most: int 
         }
     )
     activation = _drawn({name: each for name, each in edits.activations.items() if name != "none"}, rng)
-    cell = basic(activation)  # type: ignore[arg-type]
+    cell = basic(activation)
     return mutate(cell, rng, int(rng.integers(1, most, endpoint=True)), constructive)[0]
 
 
 def _drawn(frequencies: Mapping[Any, float], rng: np.random.Generator) -> Any:
     names = sorted(frequencies)
     weights = np.array([frequencies[name] for name in names])
-    return names[rng.choice(len(names), p=weights / weights.sum())]
+    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
 
 def _one(options: Sequence[Any], rng: np.random.Generator) -> Any:
-    return options[rng.integers(len(options))]
+    return options[int(rng.integers(len(options)))]
 
 
 def _activation(edits: Edits, rng: np.random.Generator, without: Collection[str] = ()) -> Activation | None:
@@ -374,7 +374,7 @@ def _change_random_activation(cell: Cell, rng: np.random.Generator, edits: Edits
 
 
 def _add_gate(cell: Cell, rng: np.random.Generator, edits: Edits) -> Result:
-    """act(comb(linear, linear)) of two inputs of the cell is added to a block that gives a state; one can be 1 in `sub`.
+    """act(comb(linear, linear)) of two inputs of the cell is added to what gives a state; in `sub` one can be 1.
 
     Preserved exactly: with every activation but sigmoid, and `1 - linear` only where the linear block has a bias.
     """

@@ -41,8 +41,7 @@ def inherit(
     if how == "preserving":
         for record in records:
             for name, start in record.starts.items():
-                for layer in child.layers:
-                    assert isinstance(layer, CellLayer)
+                for layer in child.cells():
                     if name in layer.names:
                         _begin(layer, name, start)
     return [name for name in own if name not in taken]

@@ -24,7 +24,7 @@ from nas_lib.spaces.recurrent.plan import (
     Mul,
     Plan,
     Product,
-    Sub,
+    Scaled,
     Sum,
     Times,
     static_reads,
@@ -165,9 +165,7 @@ def _forward(
 
     def value(name: str) -> str:
         if name not in variables:
-            home = _home(plan, writer, name, "out", static)
-            assert home is not None
-            variables[name] = home
+            variables[name] = str(_home(plan, writer, name, "out", static))
         return variables[name]
 
     def products(source: str) -> None:
@@ -202,42 +200,45 @@ def _evaluated(
 ) -> list[str]:
     """The lines that compute a value; in the place of its first product if it has one."""
     if isinstance(expression, Sum):
-        lines = []
-        home, begun = plan.places.get(name), name in plan.places
-        plain: list[str] = []
-        for term in expression.terms:
-            if isinstance(term, Product):
-                group, slot = plan.inner[term]
-                if (group, slot) != home:
-                    plain.append(writer.slots("out", group, slot, slot + 1))
-            elif isinstance(term, str):
-                plain.append(value(term))
-        times = [term for term in expression.terms if isinstance(term, Times)]
-        if not begun and plain and times:
-            first = times.pop(0)
-            lines.append(f"{target} = addcmul({plain.pop(0)}, {value(first.first)}, {value(first.second)})")
-        elif not begun and plain:
-            lines.append(f"{target} = add({plain.pop(0)}, {plain.pop(0)})")
-        elif not begun:
-            first = times.pop(0)
-            lines.append(f"{target} = mul({value(first.first)}, {value(first.second)})")
-        lines += [f"{target}.add_({each})" for each in plain]
-        lines += [f"{target}.addcmul_({value(term.first)}, {value(term.second)})" for term in times]
-        return lines
+        return _added(plan, writer, name, expression, target, value)
     if isinstance(expression, Act):
         if name in plan.places:
             return [f"{expression.kind}_({target})"]
         return [f"{target} = {expression.kind}({value(expression.value)})"]
     if isinstance(expression, Affine):
-        scale, shift = expression.scale, expression.shift
-        result = f"mul({value(expression.value)}, {scale!r})" if scale != 1 else value(expression.value)
-        return [f"{target} = {result}.add_({shift!r})" if scale != 1 and shift else f"{target} = {result} + {shift!r}"
-                if shift or scale == 1 else f"{target} = {result}"]  # fmt: skip
+        scaled = f"mul({value(expression.value)}, {expression.scale!r})"
+        return [f"{target} = {scaled}{f'.add_({expression.shift!r})' if expression.shift else ''}"]
     if isinstance(expression, Lerp):
-        arguments = ", ".join(map(value, (expression.start, expression.end, expression.weight)))
-        return [f"{target} = lerp({arguments})"]
-    function = "sub" if isinstance(expression, Sub) else "mul"
-    return [f"{target} = {function}({value(expression.first)}, {value(expression.second)})"]
+        return [f"{target} = lerp({', '.join(map(value, (expression.start, expression.end, expression.weight)))})"]
+    return [f"{target} = mul({value(expression.first)}, {value(expression.second)})"]
+
+
+def _added(
+    plan: Plan, writer: _Writer, name: str, expression: Sum, target: str, value: Callable[[str], str]
+) -> list[str]:
+    """The lines that add up terms, each as method and arguments; the first one that is no product begins."""
+    home = plan.places.get(name)
+    plain, others = [], []
+    for term in expression.terms:
+        if isinstance(term, Product):
+            if plan.inner[term] != home:
+                group, slot = plan.inner[term]
+                plain.append(writer.slots("out", group, slot, slot + 1))
+        elif isinstance(term, Times):
+            others.append(("addcmul", f"{value(term.first)}, {value(term.second)}"))
+        elif isinstance(term, Scaled):
+            others.append(("add", f"{value(term.value)}, alpha={term.factor!r}"))
+        elif isinstance(term, str):
+            plain.append(value(term))
+    lines = []
+    if home is None and plain:
+        begin = plain.pop(0)
+        method, arguments = ("add", plain.pop(0)) if plain else others.pop(0)
+        lines.append(f"{target} = {method}({begin}, {arguments})")
+    elif home is None:
+        lines.append(f"{target} = mul({others.pop(0)[1].replace('alpha=', '')})")
+    lines += [f"{target}.add_({each})" for each in plain]
+    return lines + [f"{target}.{method}_({arguments})" for method, arguments in others]
 
 
 class _Gradients:
@@ -315,54 +316,81 @@ def _backward(plan: Plan, static: Sequence[str], kept: Sequence[str]) -> tuple[C
         gradients.add(written, variable)
     for name, expression in reversed(plan.loop.items()):
         products(name)
-        if name in plan.merged:
-            continue
         if isinstance(expression, Sum):
-            # A sum that an activation replaced in a group's slots has its gradient there already.
-            home = plan.places.get(name)
-            gradient = gradients.of(name) if name in gradients.found else _home(plan, writer, name, "grad", static)
-            assert gradient is not None
-            for term in expression.terms:
-                if isinstance(term, Product):
-                    group, slot = plan.inner[term]
-                    if (group, slot) != home:
-                        writer.lines.append(f"{writer.slots('grad', group, slot, slot + 1)}.copy_({gradient})")
-                elif isinstance(term, Times):
-                    gradients.add(term.first, gradient, value(term.second))
-                    gradients.add(term.second, gradient, value(term.first))
-                elif isinstance(term, str):
-                    gradients.add(term, gradient)
-            continue
-        gradient = gradients.of(name)
-        if isinstance(expression, Act):
-            kind, out = expression.kind, value(name)
-            if name in plan.places:
-                writer.lines.append(f"{kind}_back_({gradient}, {out}{BACK[kind]}, grad_input={gradient})")
-            else:
-                variable = writer.name()
-                writer.lines.append(f"{variable} = {kind}_back({gradient}, {out}{BACK[kind]})")
-                gradients.add(expression.value, variable)
-        elif isinstance(expression, Affine):
-            gradients.add(expression.value, gradient, "" if expression.scale == 1 else repr(expression.scale))
-        elif isinstance(expression, Sub):
-            gradients.add(expression.first, gradient)
-            gradients.add(expression.second, gradient, "-1.0")
-        elif isinstance(expression, Mul):
-            gradients.add(expression.first, gradient, value(expression.second))
-            gradients.add(expression.second, gradient, value(expression.first))
+            # The gradient of a sum in whose place there is an activation is in that place.
+            home = _home(plan, writer, name, "grad", static)
+            gradient = gradients.of(name) if name in gradients.found else str(home)
+            _distribute(plan, writer, gradients, name, expression, gradient, value)
+        elif isinstance(expression, Act):
+            if name not in plan.merged:
+                _deactivate(plan, writer, gradients, name, expression, value)
         else:
-            start, end, weight = map(value, (expression.start, expression.end, expression.weight))
-            toward, apart = writer.name(), writer.name()
-            writer.lines += [f"{toward} = mul({gradient}, {weight})", f"{apart} = sub({end}, {start})"]
-            gradients.add(expression.end, toward)
-            gradients.add(expression.start, gradient)
-            gradients.add(expression.start, toward, "-1.0")
-            gradients.add(expression.weight, gradient, apart)
+            _undo(writer, gradients, expression, gradients.of(name), value)
     for before, _ in plan.states:
         products(before)
     ends = [gradients.of(before) if before in gradients.found else "zero" for before, _ in plan.states]
     writer.lines.append(f"{', '.join(carried)}, = {', '.join(ends)},")
     return writer.function("carried, matrices, zero", [f"{', '.join(carried)}, = carried"], f"({', '.join(carried)},)")
+
+
+def _distribute(
+    plan: Plan,
+    writer: _Writer,
+    gradients: _Gradients,
+    name: str,
+    expression: Sum,
+    gradient: str,
+    value: Callable[[str], str],
+) -> None:
+    """The gradient of a sum for each of its terms."""
+    for term in expression.terms:
+        if isinstance(term, Product):
+            if plan.inner[term] != plan.places[name]:
+                group, slot = plan.inner[term]
+                writer.lines.append(f"{writer.slots('grad', group, slot, slot + 1)}.copy_({gradient})")
+        elif isinstance(term, Times):
+            gradients.add(term.first, gradient, value(term.second))
+            gradients.add(term.second, gradient, value(term.first))
+        elif isinstance(term, Scaled):
+            gradients.add(term.value, gradient, repr(term.factor))
+        elif isinstance(term, str):
+            gradients.add(term, gradient)
+
+
+def _deactivate(
+    plan: Plan, writer: _Writer, gradients: _Gradients, name: str, expression: Act, value: Callable[[str], str]
+) -> None:
+    """The gradient of an activation's input; in the same place if the activation was."""
+    kind, gradient, out = expression.kind, gradients.of(name), value(name)
+    if name in plan.places:
+        writer.lines.append(f"{kind}_back_({gradient}, {out}{BACK[kind]}, grad_input={gradient})")
+        return
+    variable = writer.name()
+    writer.lines.append(f"{variable} = {kind}_back({gradient}, {out}{BACK[kind]})")
+    gradients.add(expression.value, variable)
+
+
+def _undo(
+    writer: _Writer,
+    gradients: _Gradients,
+    expression: Mul | Affine | Lerp,
+    gradient: str,
+    value: Callable[[str], str],
+) -> None:
+    """The gradient of an expression for what it reads."""
+    if isinstance(expression, Affine):
+        gradients.add(expression.value, gradient, "" if expression.scale == 1 else repr(expression.scale))
+    elif isinstance(expression, Mul):
+        gradients.add(expression.first, gradient, value(expression.second))
+        gradients.add(expression.second, gradient, value(expression.first))
+    else:
+        start, end, weight = map(value, (expression.start, expression.end, expression.weight))
+        toward, apart = writer.name(), writer.name()
+        writer.lines += [f"{toward} = mul({gradient}, {weight})", f"{apart} = sub({end}, {start})"]
+        gradients.add(expression.end, toward)
+        gradients.add(expression.start, gradient)
+        gradients.add(expression.start, toward, "-1.0")
+        gradients.add(expression.weight, gradient, apart)
 
 
 class Loop(torch.autograd.Function):
@@ -371,13 +399,12 @@ class Loop(torch.autograd.Function):
     Gives the outputs of all steps (time, batch, hidden) and the states after them."""
 
     @staticmethod
-    def forward(ctx: Any, made: Code, steps: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, made: Code, steps: int, *tensors: Any) -> tuple[Tensor, ...]:
         """See the class."""
         groups, count = made.plan.groups, len(made.plan.groups)
         matrices, starts = tensors[:count], tensors[count : 2 * count]
         statics = dict(zip(made.static, tensors[2 * count : 2 * count + len(made.static)], strict=True))
         states = tensors[2 * count + len(made.static) :]
-        assert isinstance(states[0], Tensor)
         batch, hidden = states[0].shape
         buffers = [states[0].new_empty(steps, batch, len(group.slots) * hidden) for group in groups]
         kept: list[list[Tensor]] = [[] for _ in made.kept]
@@ -424,23 +451,22 @@ def _unbound(
     stream: Stream,
     buffers: Sequence[Tensor],
     gradients: Sequence[Tensor],
-    starts: Sequence[Tensor | None],
-    statics: dict[str, Tensor | None],
+    starts: Sequence[Any],
+    statics: dict[str, Any],
     static_gradients: dict[str, Tensor],
     hidden: int,
 ) -> Sequence[Tensor]:
     """The tensors of each step that a stream stands for."""
     kind, name, *columns = stream
     if kind in ("out", "grad"):
-        tensor: Tensor | None = (buffers if kind == "out" else gradients)[name]
-        assert tensor is not None
+        tensor = (buffers if kind == "out" else gradients)[name]
         tensor = tensor[..., columns[0] * hidden : columns[1] * hidden]
     elif kind == "start":
         tensor = starts[name]
     else:
         tensor = statics[name] if kind == "static" else static_gradients[name]
-    assert tensor is not None
-    return tensor.unbind(0)
+    steps: Sequence[Tensor] = tensor.unbind(0)
+    return steps
 
 
 def _stack(
@@ -448,7 +474,7 @@ def _stack(
     made: Code,
     buffers: Sequence[Tensor],
     kept: dict[str, list[Tensor]],
-    statics: dict[str, Tensor],
+    statics: dict[str, Any],
     hidden: int,
 ) -> Tensor:
     """A value at all steps, shape (time, batch, hidden)."""

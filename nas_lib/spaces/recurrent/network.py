@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from nas_lib.spaces.recurrent.cell import INPUT, Cell, CellError, checked, columns, live, order, users
+from nas_lib.spaces.recurrent.cell import INPUT, WEIGHTED, Cell, CellError, checked, columns, live, order, users
 from nas_lib.spaces.recurrent.loop import SLOPE, Code, Loop, code
-from nas_lib.spaces.recurrent.plan import Act, Affine, Expression, Lerp, Mul, Part, Product, Sub, Times, plan
+from nas_lib.spaces.recurrent.plan import Act, Affine, Lerp, Part, Product, Scaled, Single, Times, plan
 from nas_lib.tasks.data import SequenceShape
 
 States = tuple[tuple[Tensor, ...], ...]
@@ -66,8 +67,7 @@ class CellLayer(nn.Module):
 
     def linear(self, name: str) -> nn.Linear:
         """The weights of a block."""
-        module = getattr(self, f"block_{name}")
-        assert isinstance(module, nn.Linear)
+        module: nn.Linear = getattr(self, f"block_{name}")
         return module
 
     def start(self, batch: int, like: Tensor) -> tuple[Tensor, ...]:
@@ -88,7 +88,7 @@ class CellLayer(nn.Module):
     def _block(self, name: str, known: Mapping[str, Tensor]) -> Tensor:
         block = self.cell.blocks[name]
         given = [known[each] if isinstance(each, str) else each for each in block.inputs]
-        first = given[0]
+        first: Any = given[0]
         if block.operation == "linear":
             first = self.linear(name)(torch.cat([each for each in given if isinstance(each, Tensor)], -1))
         elif block.operation == "blend":
@@ -99,10 +99,10 @@ class CellLayer(nn.Module):
             first = given[0] - given[1]
         elif block.operation == "elem_mul":
             first = given[0] * given[1]
-        assert isinstance(first, Tensor)
-        if block.activation is None:
-            return first
-        value: Tensor = ACTIVATIONS.get(block.activation, getattr(self, f"block_{name}", None))(first)
+        activation = (
+            ACTIVATIONS[block.activation or "identity"] if block.activation not in WEIGHTED else self.linear(name)
+        )
+        value: Tensor = activation(first)
         return value
 
     def forward(self, values: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -140,7 +140,7 @@ class CellLayer(nn.Module):
         """The biases of some blocks added up, shape (hidden,)."""
         if not names:
             return like.new_zeros(self.hidden)
-        found = self.linear(names[0]).bias
+        found: Tensor = self.linear(names[0]).bias
         for name in names[1:]:
             found = found + self.linear(name).bias
         return found
@@ -157,7 +157,7 @@ class CellLayer(nn.Module):
             if any(self.biases[product] for product in together):
                 bias = _joined([self._bias(self.biases[product], matrix) for product in together])
             found = F.linear(known[products[0].source], matrix, bias)
-            pieces = found.split([self.hidden * len(run) for run in runs], -1) if len(runs) > 1 else [found]
+            pieces = torch.split(found, [self.hidden * len(run) for run in runs], -1) if len(runs) > 1 else [found]
             done.update(zip(runs, pieces, strict=True))
         return done[products]
 
@@ -165,7 +165,10 @@ class CellLayer(nn.Module):
         """The value of a static part, shape (time, batch, hidden)."""
         pieces = [self._shared((each,), known, done) for each in part.products]
         for other in part.others:
-            pieces.append(known[other.first] * known[other.second] if isinstance(other, Times) else known[other])
+            if isinstance(other, Times):
+                pieces.append(known[other.first] * known[other.second])
+            else:
+                pieces.append(known[other.value] * other.factor if isinstance(other, Scaled) else known[other])
         if part.biases and not part.products:
             pieces.append(self._bias(part.biases, pieces[0] if pieces else next(self.parameters())))
         total = pieces[0]
@@ -234,16 +237,14 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
-def _static(expression: Expression, known: Mapping[str, Tensor]) -> Tensor:
+def _static(expression: Single, known: Mapping[str, Tensor]) -> Tensor:
     if isinstance(expression, Act):
         return ACTIVATIONS[expression.kind](known[expression.value])
     if isinstance(expression, Affine):
         return known[expression.value] * expression.scale + expression.shift
     if isinstance(expression, Lerp):
         return torch.lerp(known[expression.start], known[expression.end], known[expression.weight])
-    assert isinstance(expression, Sub | Mul)
-    first, second = known[expression.first], known[expression.second]
-    return first - second if isinstance(expression, Sub) else first * second
+    return known[expression.first] * known[expression.second]
 
 
 class RecurrentNetwork(nn.Module):
@@ -278,6 +279,10 @@ class RecurrentNetwork(nn.Module):
         """
         return self._run(inputs, state, CellLayer.__call__)
 
+    def cells(self) -> list[CellLayer]:
+        """The layers, first to last."""
+        return [layer for layer in self.layers if isinstance(layer, CellLayer)]
+
     def interpret(self, inputs: Tensor, state: States | None = None) -> tuple[Tensor, States]:
         """Like `forward`, with every cell block by block."""
         return self._run(inputs, state, CellLayer.interpret)
@@ -287,8 +292,7 @@ class RecurrentNetwork(nn.Module):
     ) -> tuple[Tensor, States]:
         values = self.dropout(self.encoder(inputs.transpose(0, 1)))
         after = []
-        for place, layer in enumerate(self.layers):
-            assert isinstance(layer, CellLayer)
+        for place, layer in enumerate(self.cells()):
             before = layer.start(values.shape[1], values) if state is None else state[place]
             values, states = run(layer, values, before)
             values = self.dropout(values)

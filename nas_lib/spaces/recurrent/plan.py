@@ -37,7 +37,14 @@ class Times(NamedTuple):
     second: str
 
 
-Term = Product | Bias | Times | str
+class Scaled(NamedTuple):
+    """A term of a sum: a value times a constant."""
+
+    value: str
+    factor: float
+
+
+Term = Product | Bias | Times | Scaled | str
 """Of a sum; a text is the value of that name."""
 
 
@@ -46,14 +53,6 @@ class Sum:
     """Any number of terms."""
 
     terms: tuple[Term, ...]
-
-
-@dataclass(frozen=True)
-class Sub:
-    """First minus second."""
-
-    first: str
-    second: str
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,8 @@ class Act:
     value: str
 
 
-Expression = Sum | Sub | Mul | Affine | Lerp | Act
+Single = Mul | Affine | Lerp | Act
+Expression = Sum | Single
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Part:
 
     products: tuple[Product, ...] = ()
     biases: tuple[str, ...] = ()
-    others: tuple[Times | str, ...] = ()
+    others: tuple[Times | Scaled | str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Plan:
 
     states: tuple[tuple[str, str], ...]
     """Per state the value before a step and the value that becomes it."""
-    static: dict[str, Part | Expression]
+    static: dict[str, Part | Single]
     """Values computed for all time steps at once, in order."""
     groups: tuple[Group, ...]
     loop: dict[str, Expression]
@@ -148,11 +148,13 @@ def reads(expression: Expression) -> Iterator[str]:
                 yield term
             elif isinstance(term, Product):
                 yield term.source
+            elif isinstance(term, Scaled):
+                yield term.value
             elif isinstance(term, Times):
                 yield from term
     elif isinstance(expression, Lerp):
         yield from (expression.start, expression.end, expression.weight)
-    elif isinstance(expression, Sub | Mul):
+    elif isinstance(expression, Mul):
         yield from (expression.first, expression.second)
     else:
         yield expression.value
@@ -166,7 +168,7 @@ def plan(cell: Cell) -> Plan:
     for name, expression in values.items():
         if any(each in dynamic for each in reads(expression)):
             dynamic.add(name)
-    static: dict[str, Part | Expression] = {}
+    static: dict[str, Part | Single] = {}
     loop: dict[str, Expression] = {}
     slots: dict[str, list[tuple[str, Slot]]] = {}
     for name, expression in values.items():
@@ -213,28 +215,22 @@ def _expressions(cell: Cell) -> tuple[dict[str, Expression], tuple[tuple[str, st
 
 
 def _combined(name: str, block: Block, known: Mapping[str, str]) -> Expression:
-    sources = [known[source] for source in block.sources]
+    first, *others = (known[source] for source in block.sources)
     if block.operation == "linear":
-        products = [Product(name, operand, source) for operand, source in enumerate(sources)]
-        return Sum((*products, Bias(name)))
+        return Sum((*(Product(name, place, source) for place, source in enumerate((first, *others))), Bias(name)))
     if block.operation == "blend":
-        weight, end, start = sources
-        return Lerp(start, end, weight)
-    if len(sources) == 2:
-        first, second = sources
-        if block.operation == "add":
-            return Sum((first, second))
-        return Sub(first, second) if block.operation == "sub" else Mul(first, second)
+        return Lerp(others[1], others[0], first)
+    if others and block.operation == "elem_mul":
+        return Mul(first, others[0])
+    if others:
+        return Sum((first, others[0] if block.operation == "add" else Scaled(others[0], -1.0)))
     constant = next(float(each) for each in block.inputs if not isinstance(each, str))
-    if block.operation == "elem_mul":
-        return Affine(sources[0], constant, 0.0)
-    if block.operation == "add":
-        return Affine(sources[0], 1.0, constant)
-    return (
-        Affine(sources[0], 1.0, -constant)
-        if block.inputs[0] == block.sources[0]
-        else Affine(sources[0], -1.0, constant)
-    )
+    scale, shift = {
+        "elem_mul": (constant, 0.0),
+        "add": (1.0, constant),
+        "sub": (1.0, -constant) if isinstance(block.inputs[0], str) else (-1.0, constant),
+    }[str(block.operation)]
+    return Affine(first, scale, shift)
 
 
 def _uses(values: Mapping[str, Expression], states: tuple[tuple[str, str], ...]) -> Counter[str]:
@@ -244,22 +240,25 @@ def _uses(values: Mapping[str, Expression], states: tuple[tuple[str, str], ...])
 
 
 def _flat(values: dict[str, Expression], states: tuple[tuple[str, str], ...]) -> dict[str, Expression]:
-    """Sums within sums become one; products of two values that only a sum reads become its terms."""
+    """Sums within sums become one; products, also with constants, that only a sum reads become its terms."""
     uses = _uses(values, states)
     values = dict(values)
     for name, expression in list(values.items()):
         if isinstance(expression, Sum):
             terms: list[Term] = []
             for term in expression.terms:
-                inner = values.get(term) if isinstance(term, str) and uses[term] == 1 else None
-                if isinstance(inner, Sum):
+                value, factor = (term.value, term.factor) if isinstance(term, Scaled) else (term, 1.0)
+                inner = values.get(value) if isinstance(value, str) and uses[value] == 1 else None
+                if isinstance(inner, Sum) and factor == 1:
                     terms += inner.terms
-                elif isinstance(inner, Mul):
+                elif isinstance(inner, Mul) and factor == 1:
                     terms.append(Times(inner.first, inner.second))
+                elif isinstance(inner, Affine) and not inner.shift:
+                    terms.append(Scaled(inner.value, inner.scale * factor))
                 else:
                     terms.append(term)
                     continue
-                del values[str(term)]
+                del values[str(value)]
             values[name] = Sum(tuple(terms))
     return values
 
@@ -295,6 +294,8 @@ def _waits(term: Term, dynamic: set[str]) -> bool:
         return False
     if isinstance(term, Product):
         return term.source in dynamic
+    if isinstance(term, Scaled):
+        return term.value in dynamic
     return term in dynamic if isinstance(term, str) else bool(dynamic & set(term))
 
 
@@ -302,11 +303,11 @@ def _part(terms: tuple[Term, ...]) -> Part:
     return Part(
         tuple(term for term in terms if isinstance(term, Product)),
         tuple(term.block for term in terms if isinstance(term, Bias)),
-        tuple(term for term in terms if isinstance(term, Times | str)),
+        tuple(term for term in terms if isinstance(term, Times | Scaled | str)),
     )
 
 
-def _static_value(name: str, part: Part, static: dict[str, Part | Expression]) -> str:
+def _static_value(name: str, part: Part, static: dict[str, Part | Single]) -> str:
     """The name of a part as a static value."""
     if not part.products and not part.biases and len(part.others) == 1 and isinstance(part.others[0], str):
         return part.others[0]
@@ -316,7 +317,7 @@ def _static_value(name: str, part: Part, static: dict[str, Part | Expression]) -
 
 def _grouped(
     states: tuple[tuple[str, str], ...],
-    static: dict[str, Part | Expression],
+    static: dict[str, Part | Single],
     loop: dict[str, Expression],
     slots: Mapping[str, list[tuple[str, Slot]]],
 ) -> Plan:
@@ -339,8 +340,8 @@ def _grouped(
     places: dict[str, tuple[int, int]] = {}
     merged: set[str] = set()
     inner: dict[Product, tuple[int, int]] = {}
-    for source, found in slots.items():
-        found = sorted(found, key=lambda item: (kind(item[0]), not item[1].start.products))
+    for source, members in slots.items():
+        found = sorted(members, key=lambda item: (kind(item[0]), not item[1].start.products))
         ranges: list[tuple[str, int, int]] = []
         for place, (name, slot) in enumerate(found):
             inner[slot.product] = (len(groups), place)

@@ -28,15 +28,13 @@ def from_recipe(recipe: Recipe | str) -> Cell:
     Raises:
         CellError: an operation is unknown, or it is not a valid cell.
     """
-    if isinstance(recipe, str):
-        recipe = json.loads(recipe)
-        assert isinstance(recipe, dict)
+    nodes: Recipe = json.loads(recipe) if isinstance(recipe, str) else recipe
     blocks = {}
-    for name, node in recipe.items():
+    for name, node in nodes.items():
         if node["op"] not in OPERATIONS:
             raise CellError(f"node {name}: found the op {node['op']!r}, allowed are {', '.join(OPERATIONS)}")
         blocks[name] = Block(tuple(node["input"]), **OPERATIONS[node["op"]])
-    count = sum(name.startswith("h_new_") for name in recipe)
+    count = sum(name.startswith("h_new_") for name in nodes)
     return checked(Cell(blocks, tuple((f"h_prev_{place}", f"h_new_{place}") for place in range(count))))
 
 
@@ -46,7 +44,7 @@ def to_recipe(cell: Cell) -> Recipe:
     Raises:
         CellError: a block has an operation that recipes do not have.
     """
-    renamed = {}
+    renamed: dict[str, str] = {}
     for place, (before, after) in enumerate(cell.states):
         renamed |= {before: f"h_prev_{place}", after: f"h_new_{place}"}
     recipe: Recipe = {}

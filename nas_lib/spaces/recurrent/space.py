@@ -11,7 +11,6 @@ from pydantic import Field, StrictInt, field_validator
 from nas_lib.records import Genotype
 from nas_lib.settings import Settings
 from nas_lib.spaces.recurrent.cell import (
-    Cell,
     block_count,
     cell_hash,
     cell_of,
@@ -26,8 +25,9 @@ from nas_lib.spaces.recurrent.seeds import SEEDS
 
 if TYPE_CHECKING:
     import networkx
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from nas_lib.spaces.recurrent.network import RecurrentNetwork
     from nas_lib.tasks.data import SequenceShape
 
 Seed = Literal["rnn", "gru", "lstm"]
@@ -81,7 +81,7 @@ class RecurrentSpace(Settings):
         return genotype_of(without_empty(cell)), [record.plain() for record in records]
 
     def inherit(
-        self, parent: Mapping[str, Tensor], child: nn.Module, records: Sequence[Mapping[str, Any]]
+        self, parent: Mapping[str, Tensor], child: RecurrentNetwork, records: Sequence[Mapping[str, Any]]
     ) -> list[str]:
         """Give a child's network what the settings say of its parent's weights. Operator `inherit`.
 
@@ -94,9 +94,7 @@ class RecurrentSpace(Settings):
             The names of the weights that did not come from the parent.
         """
         from nas_lib.spaces.recurrent.inheritance import inherit
-        from nas_lib.spaces.recurrent.network import RecurrentNetwork
 
-        assert isinstance(child, RecurrentNetwork)
         return inherit(parent, child, self.inheritance, [Record(**record) for record in records])
 
     def hash(self, genotype: Genotype) -> str:
@@ -107,7 +105,7 @@ class RecurrentSpace(Settings):
         """See `Space`: whether two cells are equal but for the names of their blocks."""
         return isomorphic(cell_of(first), cell_of(second))
 
-    def build(self, genotype: Genotype, shape: SequenceShape) -> nn.Module:
+    def build(self, genotype: Genotype, shape: SequenceShape) -> RecurrentNetwork:
         """See `Space`."""
         from nas_lib.spaces.recurrent.network import RecurrentNetwork
 

@@ -113,16 +113,15 @@ def preservation(
 
     Weights are drawn from torch's global random state. Parents whose own outputs overflow are left out.
     """
-    parents = [without_empty(seed()) for seed in SEEDS.values()]
-    parents += [without_empty(random_cell(rng, edits)) for _ in range(cells)]
+    parents = [seed() for seed in SEEDS.values()] + [random_cell(rng, edits) for _ in range(cells)]
     shape = SequenceShape(inputs=hidden, outputs=1, tokens=False)
     ratios, renamed = [], 0
     for parent in parents:
         network = RecurrentNetwork(parent, shape, hidden)
         inputs = torch.randn(steps, batch, hidden)
-        layer = network.layers[0]
+        layer = network.cells()[0]
         with torch.no_grad():
-            expected, _ = layer(inputs, layer.start(batch, inputs))  # type: ignore[union-attr, operator]
+            expected, _ = layer(inputs, layer.start(batch, inputs))
         if not expected.isfinite().all():
             continue
         for _ in range(trials):
@@ -131,9 +130,9 @@ def preservation(
                 continue
             child = RecurrentNetwork(changed, shape, hidden)
             inherit(network.state_dict(), child, how, [record])
-            own = child.layers[0]
+            own = child.cells()[0]
             with torch.no_grad():
-                found, _ = own(inputs, own.start(batch, inputs))  # type: ignore[union-attr, operator]
+                found, _ = own(inputs, own.start(batch, inputs))
             ratio = float((found - expected).norm() / expected.norm().clamp_min(SMALLEST))
             ratios.append(ratio if np.isfinite(ratio) else np.inf)
             renamed += any(
