@@ -105,8 +105,9 @@ the output does not depend on x within a step.
 ## What one transformation does to the outputs
 
 Relative change of the outputs, ||child - parent|| / ||parent||, over 12 steps at hidden size 32, for the three seed
-cells and {parents} random ones, {trials} tries each; unchanged: less than 1e-5. `lost`: another block took the name of one
-with weights. `preserving`: new linear blocks start as identity or zero wherever that leaves the function as it is.
+cells and {parents} random ones, {trials} tries each; unchanged: less than 1e-5. `lost`: another block took the name of
+one with weights. `preserving`: new linear blocks start as identity or zero wherever that leaves the function as it is.
+Inputs are standard normal here; those of the reference are not known, and medians depend on them and on the cells.
 
 {table(heads, effects)}
 """

@@ -34,7 +34,7 @@ def test_one_released_transformation_changes_outputs_as_published() -> None:
     rng = np.random.default_rng(0)
     found = preservation("add_connection", rng, LEGACY, cells=10, trials=5, hidden=16)
     assert found.unchanged == pytest.approx(0.33, abs=0.17)
-    assert found.median == pytest.approx(0.68, abs=0.4)
+    assert 0.68 / 2 < found.median < 0.68 * 2
     assert found.renamed / found.tried == pytest.approx(36 / 198, abs=0.12)
 
 
