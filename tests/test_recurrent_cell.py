@@ -3,6 +3,8 @@
 import gzip
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,19 @@ def test_a_drawing_shows_what_a_cell_reads_and_gives() -> None:
     assert words.count("linear_b") == 8
     graph = space.graph(genotype_of(gru()))
     assert "1 −" in {graph.nodes[node]["label"] for node in graph}
+
+
+def test_changing_cells_needs_no_torch_and_running_them_no_compiler() -> None:
+    program = (
+        "import sys, numpy as np\n"
+        "from nas_lib.spaces.recurrent.space import RecurrentSpace\n"
+        "space, rng = RecurrentSpace(hidden=4), np.random.default_rng(0)\n"
+        "cell, _ = space.mutate(space.sample(rng), rng)\n"
+        "print('torch' in sys.modules)\n"
+        "from nas_lib.tasks.data import SequenceShape\n"
+        "import torch\n"
+        "space.build(cell, SequenceShape(3, 2, False))(torch.zeros(1, 2, 3))[0].sum().backward()\n"
+        "print('sympy' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

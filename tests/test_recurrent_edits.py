@@ -113,7 +113,7 @@ def test_a_gate_adds_five_blocks_or_four_with_the_constant() -> None:
 
 def test_blocks_keep_their_names_when_something_is_added_to_them() -> None:
     for edit in ("add_unit", "add_connection", "add_recurrent_connection", "add_gate"):
-        for changed, _ in tries(SEEDS["lstm"], edit, 50):  # type: ignore[arg-type]
+        for changed, _ in tries(SEEDS["lstm"], edit, 50):
             for name, block in SEEDS["lstm"].blocks.items():
                 assert changed.blocks[name].activation == block.activation
                 assert changed.blocks[name].combination == block.combination
@@ -122,7 +122,7 @@ def test_blocks_keep_their_names_when_something_is_added_to_them() -> None:
 def test_a_change_that_can_do_nothing_says_why() -> None:
     cell = Cell({"a": Block(("x", "h"), "elem_mul"), "h_next": Block(("a",)), "c_next": Block(("c",))})
     for edit in ("add_unit", "remove_unit", "remove_connection", "change_random_activation"):
-        changed, record = apply(edit, cell, np.random.default_rng(0))  # type: ignore[arg-type]
+        changed, record = apply(edit, cell, np.random.default_rng(0))
         assert changed is cell
         assert not record.changed
         assert record.text.startswith("nothing: ")
@@ -212,8 +212,8 @@ def test_new_blocks_that_start_at_zero_can_learn() -> None:
         inherit(parent.state_dict(), child, "preserving", [record])
         child(torch.randn(2, 5, 3))[0].square().sum().backward()
         if record.starts and "to ho" in record.text and "relu" not in record.text:
-            weights = [child.cells()[0].linear(name).weight for name in record.starts]  # type: ignore[union-attr, operator]
-            assert any(weight.grad.abs().max() > 0 for weight in weights)
+            weights = [child.cells()[0].linear(name).weight for name in record.starts]
+            assert any(weight.grad is not None and weight.grad.abs().max() > 0 for weight in weights)
 
 
 def test_a_child_has_its_parents_weights_by_name_and_inheriting_twice_changes_nothing() -> None:

@@ -43,5 +43,5 @@ def test_preserving_inheritance_leaves_more_outputs_unchanged() -> None:
     shares = []
     for how in ("name", "preserving"):
         rng, edits = np.random.default_rng(0), Edits(weighted_connections=True)
-        shares.append(preservation("add_connection", rng, edits, how, cells=6, trials=3, hidden=8).unchanged)  # type: ignore[arg-type]
+        shares.append(preservation("add_connection", rng, edits, how, cells=6, trials=3, hidden=8).unchanged)
     assert shares[1] == 1 > shares[0]
