@@ -88,6 +88,7 @@ def with_gradients(layer: CellLayer, run: object, values: Tensor, states: list[T
     assert callable(run)
     inputs = [tensor.clone().requires_grad_() for tensor in (values, *states)]
     outputs, after = run(inputs[0], inputs[1:])
+    after = [after[place] for place in layer.acting]
     torch.manual_seed(1)
     total = sum((torch.randn_like(tensor) * tensor).sum() for tensor in (outputs, *after))
     assert isinstance(total, Tensor)
@@ -109,6 +110,16 @@ def test_the_fast_way_equals_block_by_block_with_all_gradients(cell: Cell, steps
     fast = with_gradients(layer, layer, values, states)
     slow = with_gradients(layer, layer.interpret, values, states)
     torch.testing.assert_close(fast, slow)
+
+
+def test_states_that_no_output_needs_stay_as_they_were() -> None:
+    blocks = {**basic().blocks, "c_more": Block(("c", "a"), "add"), "c_next": Block(("c_more",))}
+    layer = CellLayer(Cell(blocks), HIDDEN, HIDDEN)
+    values, c = torch.randn(STEPS, BATCH, HIDDEN), torch.randn(BATCH, HIDDEN)
+    outputs, states = layer(values, (c, c))
+    expected, others = layer.interpret(values, (c, c))
+    torch.testing.assert_close((outputs, states[0]), (expected, others[0]))
+    assert torch.equal(states[1], c)
 
 
 @pytest.mark.parametrize("tokens", [True, False])

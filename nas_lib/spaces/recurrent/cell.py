@@ -239,6 +239,17 @@ def pruned(cell: Cell) -> Cell:
     return Cell({name: block for name, block in cell.blocks.items() if name in kept}, cell.states)
 
 
+def acting(cell: Cell) -> Cell:
+    """The states on which outputs depend, of this step or a later one, and the blocks that these depend on."""
+    kept = cell.states[:1]
+    while True:
+        read = ancestors(cell, [after for _, after in kept])
+        more = tuple(state for place, state in enumerate(cell.states) if place == 0 or state[0] in read)
+        if more == kept:
+            return pruned(Cell(cell.blocks, kept))
+        kept = more
+
+
 def without_empty(cell: Cell) -> Cell:
     """The cell without blocks that only pass something on, except those that give a state."""
     gone = {name for name, block in cell.blocks.items() if block.empty and name not in cell.outputs}

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from nas_lib.spaces.recurrent.cell import INPUT, WEIGHTED, Cell, CellError, checked, columns, live, order, users
+from nas_lib.spaces.recurrent.cell import INPUT, WEIGHTED, Cell, CellError, acting, checked, columns, live, order, users
 from nas_lib.spaces.recurrent.loop import SLOPE, Code, Loop, code
 from nas_lib.spaces.recurrent.plan import Act, Affine, Lerp, Part, Product, Scaled, Single, Times, plan
 from nas_lib.tasks.data import SequenceShape
@@ -34,6 +34,9 @@ class CellLayer(nn.Module):
     Weights of block b are `block_b.weight`, shape (hidden, columns), and `block_b.bias`; of a linear block with several
     inputs the columns are those of its inputs, in order. All of them start uniform in +- 1 / sqrt(hidden), PyTorch's
     default for linear layers of that many inputs and for its recurrent ones.
+
+    States on which no output ever depends are not computed: they stay as they were, and weights that only they need get
+    no gradient.
 
     Args:
         inputs: size of x; other sizes than `hidden` only for cells that read x through linear blocks alone.
@@ -62,7 +65,9 @@ class CellLayer(nn.Module):
                 for parameter in linear.parameters():
                     nn.init.uniform_(parameter, -bound, bound)
                 self.add_module(f"block_{name}", linear)
-        self.made = _coded(cell)
+        states = acting(cell).states
+        self.acting = [place for place, state in enumerate(cell.states) if state in states]
+        self.made = _coded(acting(cell))
         self.runs, self.biases = _shared_products(self.made)
 
     def linear(self, name: str) -> nn.Linear:
@@ -75,7 +80,9 @@ class CellLayer(nn.Module):
         return tuple(like.new_zeros(batch, self.hidden) for _ in self.cell.states)
 
     def interpret(self, values: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Like `forward`, block by block: slow, and what the fast way must equal. Has second derivatives."""
+        """Like `forward`, block by block: slow, and what the fast way must equal. All states are computed, and second
+        derivatives exist.
+        """
         outputs = []
         for step in values.unbind(0):
             known = dict(zip(self.cell.inputs, (step, *states), strict=True))
@@ -124,7 +131,11 @@ class CellLayer(nn.Module):
             matrices.append(_joined([self._matrix(slot.product) for slot in group.slots]))
             starts.append(self._start([slot.start for slot in group.slots], kind, known, done, values))
         static = [known[name] for name in made.static]
-        output, *after = Loop.apply(made, steps, *matrices, *starts, *static, *states)  # type: ignore[no-untyped-call]
+        before = [states[place] for place in self.acting]
+        output, *found = Loop.apply(made, steps, *matrices, *starts, *static, *before)  # type: ignore[no-untyped-call]
+        after = list(states)
+        for place, state in zip(self.acting, found, strict=True):
+            after[place] = state
         return output, tuple(after)
 
     def _matrix(self, product: Product) -> Tensor:
