@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from nas_lib.spaces.recurrent import edits as changes
 from nas_lib.spaces.recurrent.cell import Block, Cell, block_count, checked, connected, live, without_empty
-from nas_lib.spaces.recurrent.edits import LEGACY, Edit, Edits, apply, mutate, random_cell
+from nas_lib.spaces.recurrent.edits import LEGACY, Edit, Edits, apply, crossover, mutate, random_cell
 from nas_lib.spaces.recurrent.inheritance import inherit
 from nas_lib.spaces.recurrent.network import RecurrentNetwork
 from nas_lib.spaces.recurrent.seeds import basic, gru, lstm
@@ -126,6 +126,25 @@ def test_a_change_that_can_do_nothing_says_why() -> None:
         assert changed is cell
         assert not record.changed
         assert record.text.startswith("nothing: ")
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_a_child_of_two_cells_has_blocks_of_both_and_is_valid(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = (mutate(SEEDS["lstm"], rng, 3)[0] for _ in range(2))
+    child, record = crossover(first, second, rng)
+    checked(child)
+    assert connected(child)
+    assert all(block in (first.blocks.get(name), second.blocks.get(name)) for name, block in child.blocks.items())
+    assert record.changed == (child != first)
+
+
+def test_equal_cells_and_cells_with_other_states_have_nothing_to_exchange() -> None:
+    other = Cell({"h_next": Block(("x", "h"), "add")}, (("h", "h_next"),))
+    for second in (lstm(), other):
+        child, record = crossover(lstm(), second, np.random.default_rng(0))
+        assert (child, record.changed) == (lstm(), False)
 
 
 def test_a_change_that_would_cut_the_output_off_is_not_made() -> None:

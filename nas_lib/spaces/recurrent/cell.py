@@ -210,6 +210,15 @@ def order(cell: Cell) -> list[str]:
         raise CellError(f"cell: found blocks that read each other in a circle: {circle}") from None
 
 
+def circular(cell: Cell) -> bool:
+    """Whether blocks read each other in a circle."""
+    try:
+        order(cell)
+    except CellError:
+        return True
+    return False
+
+
 def ancestors(cell: Cell, names: Iterable[str]) -> set[str]:
     """All blocks and inputs that the named ones depend on within a step, and these themselves."""
     found: set[str] = set()

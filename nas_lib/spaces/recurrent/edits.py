@@ -25,6 +25,7 @@ from nas_lib.spaces.recurrent.cell import (
     Combination,
     Operand,
     ancestors,
+    circular,
     connected,
     pruned,
     users,
@@ -155,6 +156,30 @@ def _passing(cell: Cell, rng: np.random.Generator) -> Cell:
     return Cell(blocks, cell.states)
 
 
+def crossover(first: Cell, second: Cell, rng: np.random.Generator) -> Result:
+    """The first cell with one block as the second has it, and with what that block reads and the first lacks.
+
+    Blocks of one name come from a common ancestor, so the child inherits from both parents by name. Of the blocks that
+    differ one is drawn whose exchange closes no circle and leaves the output dependent on x and on itself before.
+    """
+    differ = sorted(name for name, block in first.blocks.items() if second.blocks.get(name, block) != block)
+    for place in rng.permutation(len(differ)) if first.states == second.states else ():
+        blocks = {**first.blocks, differ[place]: second.blocks[differ[place]]}
+        waiting = list(blocks[differ[place]].sources)
+        while waiting:
+            name = waiting.pop()
+            if name not in blocks and name in second.blocks:
+                blocks[name] = second.blocks[name]
+                waiting += blocks[name].sources
+        child = Cell(blocks, first.states)
+        if not circular(child) and connected(child):
+            child = pruned(child)
+            added = tuple(sorted(set(child.blocks) - set(first.blocks)))
+            removed = tuple(sorted(set(first.blocks) - set(child.blocks)))
+            return child, Record("crossover", True, f"{differ[place]} of the second", added=added, removed=removed)
+    return first, _nothing("crossover", "no block that both have can be exchanged")
+
+
 def random_cell(rng: np.random.Generator, edits: Edits | None = None, most: int = 10) -> Cell:
     """A basic cell with a random activation and 1 to `most` changes, none of which removes anything (section 3.2).
 
@@ -202,7 +227,7 @@ def _name(blocks: Collection[str], rng: np.random.Generator) -> str:
             return name
 
 
-def _nothing(edit: Edit, why: str) -> Record:
+def _nothing(edit: str, why: str) -> Record:
     return Record(edit, False, f"nothing: {why}")
 
 

@@ -20,7 +20,7 @@ from nas_lib.spaces.recurrent.cell import (
     without_empty,
 )
 from nas_lib.spaces.recurrent.diagram import diagram
-from nas_lib.spaces.recurrent.edits import Edits, Record, mutate, random_cell
+from nas_lib.spaces.recurrent.edits import Edits, Record, crossover, mutate, random_cell
 from nas_lib.spaces.recurrent.seeds import SEEDS
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class RecurrentSpace(Settings):
 
     def operators(self) -> frozenset[str]:
         """See `Space`."""
-        return frozenset({"sample", "seeds", "mutate", "inherit"})
+        return frozenset({"sample", "seeds", "mutate", "crossover", "inherit"})
 
     def seeds(self) -> list[Genotype]:
         """The known cells to start with. Operator `seeds`."""
@@ -79,6 +79,16 @@ class RecurrentSpace(Settings):
         count = int(rng.integers(*self.transformations, endpoint=True))
         cell, records = mutate(cell_of(genotype), rng, count, self.edits)
         return genotype_of(without_empty(cell)), [record.plain() for record in records]
+
+    def crossover(
+        self, first: Genotype, second: Genotype, rng: np.random.Generator
+    ) -> tuple[Genotype, list[dict[str, Any]]]:
+        """A child of two cells, and a record of what the second gave. Operator `crossover`.
+
+        Its network inherits from the second parent, then from the first.
+        """
+        child, record = crossover(cell_of(first), cell_of(second), rng)
+        return genotype_of(without_empty(child)), [record.plain()]
 
     def inherit(
         self, parent: Mapping[str, Tensor], child: RecurrentNetwork, records: Sequence[Mapping[str, Any]]
