@@ -58,8 +58,11 @@ Start = Literal["identity", "zero", "one"]
 class Edits(Settings):
     """Which changes are drawn, and how."""
 
-    transformations: Mapping[Edit, Frequency] = Field(default=dict.fromkeys(get_args(Edit), 1.0))
-    """How often each transformation is drawn; only the proportions count. Those left out are never drawn."""
+    transformations: Mapping[Edit, Frequency] = Field(
+        default={name: float(name != "add_gate") for name in get_args(Edit)}
+    )
+    """How often each transformation is drawn; only the proportions count. Those left out are never drawn. As in the
+    released list `add_gate`, which adds four or five blocks at once, is not drawn unless it is named."""
     activations: Mapping[Drawn, Frequency] = Field(default={name: float(name != "none") for name in get_args(Drawn)})
     """How often each activation of a new block is drawn; only the proportions count. Those left out never are."""
     weighted_connections: StrictBool = False

@@ -105,3 +105,5 @@ def cornn(step: float = 0.042, stiffness: float = 2.7, damping: float = 4.7) -> 
 
 SEEDS = {"rnn": basic, "gru": gru, "lstm": lstm}
 """The seed cells of MOE/RNAS by the name of the layer of PyTorch that computes the same."""
+KNOWN = {"RNN": basic, "GRU": gru, "LSTM": lstm, "coRNN": cornn}
+"""Known cells by their usual names."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, StrictInt, field_validator
@@ -21,7 +21,7 @@ from nas_lib.spaces.recurrent.cell import (
 )
 from nas_lib.spaces.recurrent.diagram import diagram
 from nas_lib.spaces.recurrent.edits import Edits, Record, crossover, mutate, random_cell
-from nas_lib.spaces.recurrent.seeds import SEEDS
+from nas_lib.spaces.recurrent.seeds import KNOWN, SEEDS
 
 if TYPE_CHECKING:
     import networkx
@@ -55,6 +55,8 @@ class RecurrentSpace(Settings):
     edits: Edits = Edits()
     """Which transformations are drawn, and how."""
 
+    modality: ClassVar[str] = "sequences"
+
     @field_validator("transformations")
     @classmethod
     def _low_before_high(cls, value: tuple[int, int]) -> tuple[int, int]:
@@ -64,11 +66,20 @@ class RecurrentSpace(Settings):
 
     def operators(self) -> frozenset[str]:
         """See `Space`."""
-        return frozenset({"sample", "seeds", "mutate", "crossover", "inherit"})
+        offered = {"sample", "seeds", "mutate", "crossover", "size"}
+        return frozenset(offered if self.inheritance == "none" else {*offered, "inherit"})
 
     def seeds(self) -> list[Genotype]:
         """The known cells to start with. Operator `seeds`."""
         return [genotype_of(without_empty(SEEDS[name]())) for name in self.initial_cells]
+
+    def known(self) -> list[Genotype]:
+        """All known cells: what a search has to beat. Operator `seeds`."""
+        return [genotype_of(without_empty(seed())) for seed in KNOWN.values()]
+
+    def size(self, genotype: Genotype) -> dict[str, float]:
+        """Blocks as published, inputs and outputs included. Operator `size`."""
+        return {"blocks": block_count(cell_of(genotype))}
 
     def sample(self, rng: np.random.Generator) -> Genotype:
         """See `Space`: a basic cell with a random activation and a few transformations."""
@@ -124,7 +135,7 @@ class RecurrentSpace(Settings):
     def describe(self, genotype: Genotype) -> str:
         """For example `LSTM, 26 blocks, 3,385,200 parameters per layer: 5 add, ...`; known cells have their name."""
         cell = cell_of(genotype)
-        known = [name.upper() for name, seed in SEEDS.items() if isomorphic(without_empty(seed()), cell)]
+        known = [name for name, seed in KNOWN.items() if isomorphic(without_empty(seed()), cell)]
         counts: dict[str, int] = {}
         for _, block in sorted(cell.blocks.items()):
             for word in (block.operation, block.activation):
