@@ -7,6 +7,7 @@ To add a space: one file, and one line in `SpaceSettings`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -17,9 +18,9 @@ from nas_lib.spaces.generator import GeneratorSpace
 
 if TYPE_CHECKING:
     import networkx
-    from torch import nn
+    from torch import Tensor, nn
 
-    from nas_lib.tasks.data import Shape
+    from nas_lib.tasks.data import SequenceShape, Shape
 
 __all__ = ["Space", "SpaceSettings", "TooLargeError"]
 
@@ -64,8 +65,18 @@ class Space(Protocol):
     def same(self, first: Genotype, second: Genotype) -> bool:
         """Whether two genotypes are exactly the same architecture (settles equal hashes)."""
 
-    def build(self, genotype: Genotype, shape: Shape) -> nn.Module:
-        """The network for inputs of `shape`, initialised from torch's global random state."""
+    def build(self, genotype: Genotype, shape: Shape | SequenceShape) -> nn.Module:
+        """The network for inputs of `shape`, initialised from torch's global random state.
+
+        For images a module from images (n, c, h, w) to logits (n, classes). For sequences one from `(inputs, state=None)`
+        to outputs (n, time, outputs) and the state, a tensor or nested tuples of them, in which the next call goes on.
+        """
+
+    def size(self, genotype: Genotype) -> Mapping[str, float]:
+        """Further figures of size, for example `blocks`. Operator `size`."""
+
+    def inherit(self, parent: Genotype, state: Mapping[str, Tensor], network: nn.Module) -> None:
+        """Give a built network what fits of the weights of its parent, a `state_dict`. Operator `inherit`."""
 
     def describe(self, genotype: Genotype) -> str:
         """One line for people."""
