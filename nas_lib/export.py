@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nas_lib.layout import write_json, write_text
-from nas_lib.records import Evaluation, Export, Finalist
+from nas_lib.records import Export, Finalist
 from nas_lib.search import Search
 
 if TYPE_CHECKING:

@@ -58,8 +58,8 @@ def finalist(search: Search) -> Finalist:
 def built(search: Search, finalist: Finalist) -> Classifier:
     repeat = finalist.repeats[0]
     network = search.experiment.space.build(repeat.proposal.genotype, Shape(1, 8, 8, 10))
-    blank = torch.zeros(1, 1, 1, 1)
-    found = load_model(search.folder.weights(0), Classifier(network, blank, blank), identity(repeat.proposal))
+    mean, std = torch.zeros(2, 1, 1, 1, 1)
+    found = load_model(search.folder.weights(0), Classifier(network, mean, std), identity(repeat.proposal))
     assert isinstance(found, Classifier)
     return found
 

@@ -127,7 +127,16 @@ def _evaluate(
         continued = inherit
     trained_before = 0 if continued is None else training.epochs_in(continued)
     progress = _train(
-        bench, network, proposal, seed, checkpoint, on_epoch, meter, watched="held_out", epochs=epochs, inherit=continued
+        bench,
+        network,
+        proposal,
+        seed,
+        checkpoint,
+        on_epoch,
+        meter,
+        watched="held_out",
+        epochs=epochs,
+        inherit=continued,
     )
     size = _size(network, bench, proposal.genotype)
     wall_clock: dict[str, float | int | str] = {"device": measures.device_name(bench.data.device)}

@@ -113,7 +113,9 @@ def compare(file: Model, model: Deployed, inputs: Tensor) -> ExportedFile:
         largest = max(largest, float(difference.max()))
         share = max(share, float((difference / (ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(expected))).max()))
         other += int((found.argmax(-1) != expected.argmax(-1)).sum())
-    reason = "" if share <= 1 else f"one of the {model.names[1]} differs from PyTorch's by {share:.3g} times the tolerance"
+    reason = (
+        "" if share <= 1 else f"one of the {model.names[1]} differs from PyTorch's by {share:.3g} times the tolerance"
+    )
     return ExportedFile(
         status="failed" if reason else "ok",
         reason=reason,

@@ -124,9 +124,7 @@ def training_memory(
 
 
 @torch.no_grad()
-def latency(
-    network: nn.Module, shape: Shape | SequenceShape, settings: Latency
-) -> Mapping[str, float | int | str]:
+def latency(network: nn.Module, shape: Shape | SequenceShape, settings: Latency) -> Mapping[str, float | int | str]:
     """Milliseconds of one forward pass, of a recurrent network of one time step that continues another: median (`latency`), 10th and 90th percentile, and how they were measured."""
     network.eval()
     device = next(network.parameters()).device

@@ -50,7 +50,7 @@ class Training(Settings):
     weight_decay: float = Field(default=1e-4, ge=0)
     """Factor of the weights that is added to their gradient."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the target probability that is spread over all classes."""
+    """Share of the target probability that is spread over all classes; where the loss is a cross-entropy."""
     gradient_clip: float | None = Field(default=None, gt=0)
     """Largest 2-norm of the gradient; larger ones are scaled down. Default: no limit."""
     crop_padding: StrictInt = Field(default=0, ge=0)

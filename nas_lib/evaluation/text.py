@@ -112,4 +112,6 @@ class DeviceText:
 def to_device(data: TextData, device: torch.device) -> DeviceText:
     """Copy all splits to the device once."""
     train, held_out = (torch.from_numpy(text).to(device) for text in (data.train, data.held_out))
-    return DeviceText(train, held_out, None if data.validation is None else torch.from_numpy(data.validation).to(device))
+    return DeviceText(
+        train, held_out, None if data.validation is None else torch.from_numpy(data.validation).to(device)
+    )

@@ -8,7 +8,7 @@ To add a space: one file, and one line in `SpaceSettings`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -19,8 +19,6 @@ from nas_lib.spaces.generator import GeneratorSpace
 if TYPE_CHECKING:
     import networkx
     from torch import Tensor, nn
-
-    from nas_lib.tasks.data import SequenceShape, Shape
 
 __all__ = ["Space", "SpaceSettings", "TooLargeError"]
 
@@ -34,6 +32,9 @@ class Space(Protocol):
     @property
     def name(self) -> str:
         """Name of the space in configurations."""
+
+    modality: ClassVar[str]
+    """What its networks take: `images` or `sequences`."""
 
     def operators(self) -> frozenset[str]:
         """Names of the operators it offers with its present settings, for example `sample`, `encode`."""
@@ -65,8 +66,8 @@ class Space(Protocol):
     def same(self, first: Genotype, second: Genotype) -> bool:
         """Whether two genotypes are exactly the same architecture (settles equal hashes)."""
 
-    def build(self, genotype: Genotype, shape: Shape | SequenceShape) -> nn.Module:
-        """The network for inputs of `shape`, initialised from torch's global random state.
+    def build(self, genotype: Genotype, shape: Any) -> nn.Module:
+        """The network for inputs of a `Shape` or `SequenceShape`, initialised from torch's global random state.
 
         For images a module from images (n, c, h, w) to logits (n, classes). For sequences one from `(inputs, state=None)`
         to outputs (n, time, outputs) and the state, a tensor or nested tuples of them, in which the next call goes on.

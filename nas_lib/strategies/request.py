@@ -62,7 +62,7 @@ class Suggestion:
     epochs: int | None = None
     """Fidelity; None means the plan's full `epochs`."""
     warm_start: Candidate | None = None
-    """The evaluation whose training it continues at a higher fidelity."""
+    """The evaluation whose training it continues at a higher fidelity, or the parent whose weights it begins with."""
     bracket: int | None = None
     """Number of the bracket whose candidates compete with it."""
     predicted: Mapping[str, float] = field(default_factory=dict)
