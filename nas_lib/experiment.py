@@ -18,7 +18,7 @@ from nas_lib.configuration import (
     refuse_other_kind,
     valid_sections,
 )
-from nas_lib.evaluation.objectives import Constraint, Objective
+from nas_lib.evaluation.objectives import MEASURES, Constraint, Objective
 from nas_lib.evaluation.settings import Latency, Resources, Training
 from nas_lib.layout import ExperimentFolder
 from nas_lib.settings import Settings
@@ -293,7 +293,10 @@ def parse(content: object, source: str) -> Experiment:
     refuse_other_kind(content, "experiment", source)
     content = _with_defaults_of_tasks(content)
     experiment, mistakes = checked(Experiment, content, source)
-    mistakes += _impossible_combinations(valid_sections(Experiment, cast(Mapping[str, Any], content)))
+    sections = valid_sections(Experiment, cast(Mapping[str, Any], content))
+    mistakes += _impossible_combinations(sections)
+    if "task" in sections:
+        mistakes += [*_other_modality(sections), *_impossible_trainings(sections)]
     if mistakes or experiment is None:
         raise ConfigurationError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
     return experiment
@@ -328,8 +331,6 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
             f"finalists.count: found {sections['finalists'].count}, allowed is at most the {evaluations} candidates "
             "of the budget (rounds x proposals)"
         )
-    if known("task"):
-        yield from _other_modality(sections)
     transfer = sections.get("transfer")
     if transfer and known("task") and transfer.task.source == sections["task"].source:
         yield f"transfer.task: found {transfer.task.source!r}, the data of the search; allowed is other data"
@@ -376,41 +377,44 @@ def _other_modality(sections: Mapping[str, Any]) -> Iterable[str]:
         )
     for section in ("objectives", "constraints"):
         for index, entry in enumerate(sections.get(section, ())):
-            if entry.name in {"error", "loss", "perplexity"} and entry.name not in task.measures:
-                allowed = f"{', '.join(task.measures)} or a cost"
-                yield f"{section}.{index}.name: the task {task.name!r} has no {entry.name}, allowed is {allowed}"
+            if entry.name in MEASURES - {*task.measures}:
+                yield (
+                    f"{section}.{index}.name: the task {task.name!r} has no {entry.name}, allowed is "
+                    f"{', '.join(task.measures)} or a cost"
+                )
             if entry.name == "blocks" and space and "size" not in space.operators():
                 yield f"{section}.{index}.name: found 'blocks', which the space {space.name!r} does not count"
+
+
+def _impossible_trainings(sections: Mapping[str, Any]) -> Iterable[str]:
+    """Settings of training that the data have no use for, or that need what is not there."""
+    task, transfer, budget = sections["task"], sections.get("transfer"), sections.get("budget")
+    finalists = sections.get("finalists")
     trainings = [("training", sections.get("training"), task)]
-    trainings += [("finalists.training", getattr(sections.get("finalists"), "training", None), task)]
+    trainings += [("finalists.training", finalists and finalists.training, task)]
     trainings += [("transfer.training", transfer and transfer.training, transfer and transfer.task)]
     for where, training, its in trainings:
         if training is None:
             continue
-        for key in ("crop_padding", "horizontal_flip", "cutout") if its.modality != "images" else ():
-            if getattr(training, key):
+        for key in ("crop_padding", "horizontal_flip", "cutout"):
+            if its.modality != "images" and getattr(training, key):
                 yield f"{where}.{key}: found {getattr(training, key)}, allowed with {its.modality} is none"
         rule = training.early_stop
         if rule and rule.figure not in its.measures:
-            yield (
-                f"{where}.early_stop.figure: the task {its.name!r} has no {rule.figure}, allowed is "
-                f"{', '.join(its.measures)}"
-            )
-        if rule and "budget" in sections and rule.short_epochs > sections["budget"].epochs:
-            yield (
-                f"{where}.early_stop.short_epochs: found {rule.short_epochs}, allowed is at most budget.epochs, which "
-                f"is {sections['budget'].epochs}"
-            )
-    finalists = sections.get("finalists")
-    training = finalists and (finalists.training or sections.get("training"))
-    if finalists and finalists.count and training and not task.finalists_validate:
-        for key, wanted in (("schedule", training.schedule == "plateau"), ("keep_best", training.keep_best)):
-            if wanted:
-                yield (
-                    f"{'finalists.training' if finalists.training else 'training'}.{key}: found "
-                    f"{getattr(training, key)!r}, which needs validation data; finalists of {task.name!r} are trained "
-                    "on these too, so give them a `training` of their own"
-                )
+            allowed = ", ".join(its.measures)
+            yield f"{where}.early_stop.figure: the task {its.name!r} has no {rule.figure}, allowed is {allowed}"
+        if rule and budget and rule.short_epochs > budget.epochs:
+            found = f"{where}.early_stop.short_epochs: found {rule.short_epochs}"
+            yield f"{found}, allowed is at most budget.epochs, which is {budget.epochs}"
+    if not finalists or not finalists.count or task.finalists_validate:
+        return
+    where, training, _ = trainings[1] if finalists.training else trainings[0]
+    needing = {"schedule": "plateau", "keep_best": True}
+    for key in [key for key, value in needing.items() if training and getattr(training, key) == value]:
+        yield (
+            f"{where}.{key}: found {getattr(training, key)!r}, which needs validation data; finalists of {task.name!r} "
+            "are trained on these too, so give them a `training` of their own"
+        )
 
 
 def schema() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nas_lib.layout import write_json, write_text
 from nas_lib.records import Export, Finalist
 from nas_lib.search import Search
+from nas_lib.spaces import Space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +55,8 @@ def _export(search: Search, finalist: Finalist) -> Export:
     data = experiment.task.for_search()
     there = training.to_device(data, device)
     inputs = there.examples(INPUTS)
-    untrained = there.deployed(experiment.space.build(repeat.proposal.genotype, data.shape))
+    space: Space = experiment.space
+    untrained = there.deployed(space.build(repeat.proposal.genotype, data.shape))
     try:
         model = load_model(search.folder.weights(rank), untrained, identity(repeat.proposal))
     except WeightsError as error:

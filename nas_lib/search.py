@@ -228,7 +228,7 @@ def evaluate_job(search: Search, round: int, job: int, bench: GetBench, attempt:
             proposal,
             seed=seed_of(search.seed, "train", *_begun_as(search.folder, proposal)),
             checkpoint=checkpoint_of(work),
-            inherit=start and checkpoint_of(search.folder.work(start.candidate)),
+            inherit=checkpoint_of(search.folder.work(start.candidate)) if start else None,
             parent=start.genotype if start and not proposal.continues(start) else None,
             on_epoch=lambda progress: report_epoch(work, proposal, progress),
         )

@@ -15,6 +15,7 @@ from nas_lib import search as loop
 from nas_lib.evaluation import exporting, training
 from nas_lib.evaluation.candidate import identity
 from nas_lib.evaluation.deployed import Classifier, WeightsError, load_model
+from nas_lib.evaluation.images import DeviceImages
 from nas_lib.evaluation.settings import Training
 from nas_lib.export import export_finalist, read_export
 from nas_lib.layout import write_json
@@ -23,7 +24,7 @@ from nas_lib.records import Cost, Evaluation, Export, Finalist, Proposal
 from nas_lib.report import card
 from nas_lib.search import Search
 from nas_lib.spaces.generator import GeneratorSpace, WattsStrogatz
-from nas_lib.tasks.data import Shape
+from nas_lib.tasks.data import ImageData, Shape
 from tests.test_search import tiny
 
 LEVEL = WattsStrogatz(model="WS", nodes=(4, 4), k=(2, 2), p=(0.5, 0.5))
@@ -66,6 +67,7 @@ def built(search: Search, finalist: Finalist) -> Classifier:
 
 def test_the_exported_weights_are_those_of_the_first_training(search: Search, finalist: Finalist) -> None:
     data = training.to_device(search.experiment.task.for_finalists(), torch.device("cpu"))
+    assert isinstance(data, DeviceImages)
     with torch.no_grad():
         logits = built(search, finalist)(data.held_out.images.float() / 255)
     error = (logits.argmax(1) != data.held_out.labels).float().mean().item()
@@ -75,7 +77,9 @@ def test_the_exported_weights_are_those_of_the_first_training(search: Search, fi
 
 def test_both_files_give_the_logits_of_pytorch_for_any_batch(search: Search, finalist: Finalist) -> None:
     folder = search.folder.model(0)
-    images = torch.from_numpy(search.experiment.task.for_search().held_out.images).float() / 255
+    data = search.experiment.task.for_search()
+    assert isinstance(data, ImageData)
+    images = torch.from_numpy(data.held_out.images).float() / 255
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     program = torch.export.load(folder / "model.pt2").module()
     for batch in (images[:1], images[3:6], images[:40]):

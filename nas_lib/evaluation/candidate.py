@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ from nas_lib.evaluation.modality import DeviceData, Part
 from nas_lib.evaluation.settings import Latency, Training
 from nas_lib.randomness import seed_of
 from nas_lib.records import Cost, Evaluation, Genotype, Proposal
-from nas_lib.spaces import Space, TooLargeError
+from nas_lib.spaces import Inheriting, Sized, Space, TooLargeError
 from nas_lib.tasks.data import SequenceShape, Shape
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,8 @@ def _evaluate(
 ) -> Evaluation:
     torch.manual_seed(seed_of(seed, "weights"))
     network = bench.space.build(proposal.genotype, bench.shape)
-    continued, epochs, notes = None, proposal.epochs, {}
+    continued, epochs = None, proposal.epochs
+    notes: dict[str, float | int] = {}
     if inherit is not None and parent is not None:
         epochs, notes = _inherit(bench, network, proposal, inherit, parent)
     elif inherit is not None:
@@ -165,7 +167,7 @@ def _inherit(
     A training that continues after a kill comes here again and finds the same.
     """
     state, figures = training.inherited(inherit)
-    bench.space.inherit(parent, state, network)
+    cast(Inheriting, bench.space).inherit(parent, state, network)
     rule = bench.training.early_stop
     if rule is None:
         return proposal.epochs, {}
@@ -217,7 +219,8 @@ def identity(proposal: Proposal) -> str:
 def _size(network: nn.Module, bench: Bench, genotype: Genotype) -> dict[str, float | int]:
     cost = measures.forward_cost(network, bench.shape)
     space = bench.space
-    return (dict(space.size(genotype)) if "size" in space.operators() else {}) | {
+    counted = cast(Sized, space).size(genotype) if "size" in space.operators() else {}
+    return dict(counted) | {
         "parameters": measures.parameters(network),
         "flops": cost.flops,
         "activation_memory": cost.activation_memory,

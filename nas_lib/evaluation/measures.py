@@ -88,7 +88,13 @@ def forward_cost(network: nn.Module, shape: Shape | SequenceShape) -> ForwardCos
     hooks = [leaf.register_forward_hook(count) for leaf in leaves]
     device = next(network.parameters()).device
     try:
-        with _FlopCounter() as counter:  # type: ignore[no-untyped-call]
+        # The fused recurrent layers of these libraries are one operation, whose matrix products nobody counts.
+        fused = isinstance(shape, Shape)
+        with (
+            torch.backends.mkldnn.flags(enabled=fused),
+            torch.backends.cudnn.flags(enabled=fused),
+            _FlopCounter() as counter,  # type: ignore[no-untyped-call]
+        ):
             network(blank(shape, 1, device))
     finally:
         for hook in hooks:
@@ -110,11 +116,11 @@ def training_memory(
 ) -> int:
     """An estimate of the bytes that training a network takes on its device; `network` may be on the device `meta`.
 
-    Weights, gradients and what the optimiser keeps, 4 bytes each, and activations: the outputs of all layers for a batch, as most of
-    them are kept for the backward pass, or what lives at the same time in the larger batches of an evaluation. As
-    float32; with bfloat16 activations take about half. What PyTorch keeps for the backward pass was measured
-    (`saved_tensors_hooks`, CPU, float32) to be 0.82 to 1.25 times the estimate. Data, the context of the device and
-    the workspaces of its libraries come on top.
+    Weights, gradients and what the optimiser keeps, 4 bytes each, and activations: the outputs of all layers for a
+    batch, as most of them are kept for the backward pass, or what lives at the same time in the larger batches of an
+    evaluation; those of a time step as often as there are steps. As float32; with bfloat16 activations take about half.
+    What PyTorch keeps for the backward pass was measured (`saved_tensors_hooks`, CPU, float32, images) to be 0.82 to
+    1.25 times the estimate. Data, the context of the device and the workspaces of its libraries come on top.
     """
     kept = 4 if settings.optimizer == "adam" else 3 if settings.momentum else 2
     activations = forward_cost(network, shape).activation_memory * time_steps
@@ -125,7 +131,10 @@ def training_memory(
 
 @torch.no_grad()
 def latency(network: nn.Module, shape: Shape | SequenceShape, settings: Latency) -> Mapping[str, float | int | str]:
-    """Milliseconds of one forward pass, of a recurrent network of one time step that continues another: median (`latency`), 10th and 90th percentile, and how they were measured."""
+    """Milliseconds of one forward pass, of a recurrent network of one time step that continues another.
+
+    Median (`latency`), 10th and 90th percentile, and how they were measured.
+    """
     network.eval()
     device = next(network.parameters()).device
     inputs = [blank(shape, settings.batch_size, device)]

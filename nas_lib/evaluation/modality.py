@@ -23,8 +23,8 @@ class Step(NamedTuple):
     weight: int | Tensor
     """How many numbers `loss` is the mean of: images, time steps or tokens."""
     wrong: Tensor
-    """How many of the `count` items are wrong."""
-    count: int
+    """How many of the `items` are wrong."""
+    items: int
 
 
 class DeviceData(Protocol):

@@ -13,6 +13,10 @@ from nas_lib.settings import Settings
 ObjectiveName = Literal["error", "loss", "perplexity", "parameters", "blocks", "flops", "activation_memory", "latency"]
 
 
+MEASURES = frozenset({"error", "loss", "perplexity"})
+"""Those that are measured on a split; which of them there are is up to the task. The others are costs."""
+
+
 @dataclass(frozen=True)
 class Quantity:
     """What an objective measures, for axes and tables."""

@@ -75,7 +75,8 @@ class DeviceSequences:
     def measure(self, network: nn.Module, part: Part, settings: Training) -> dict[str, float]:
         """Share of sequences that are not wholly right, and the mean loss."""
         split = self.validation if part == "validation" else self.held_out
-        assert split is not None
+        if split is None:
+            raise ValueError("there is no validation split beside the held-out one")
         return self._measured(network, split, settings)
 
     def further(self, network: nn.Module, settings: Training) -> dict[str, float]:

@@ -77,7 +77,8 @@ class DeviceText:
         """
         network.eval()
         text = self.validation if part == "validation" else self.held_out
-        assert text is not None
+        if text is None:
+            raise ValueError("there is no validation split beside the held-out one")
         count = len(text) - 1
         length = math.ceil(count / EVALUATION_ROWS)
         missing = EVALUATION_ROWS * length - count

@@ -25,8 +25,6 @@ from nas_lib.evaluation.settings import Training
 from nas_lib.randomness import seed_of
 from nas_lib.tasks.data import ImageData, SequenceData, TextData
 
-ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
-"""As published (Kingma and Ba 2015)."""
 log = logging.getLogger(__name__)
 
 
@@ -74,7 +72,7 @@ class Descent:
     def step(self, learning_rate: float) -> None:
         """Move every parameter that has a gradient."""
         used = [index for index, parameter in enumerate(self.parameters) if parameter.grad is not None]
-        parameters = [self.parameters[index] for index in used]
+        parameters: list[Tensor] = [self.parameters[index] for index in used]
         gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
         if self.settings.optimizer == "sgd":
             momentum = [self.state["momentum"][index] for index in used]
@@ -101,9 +99,11 @@ class Descent:
                 self._kept("steps", used, lambda _: torch.zeros(())),
                 amsgrad=False,
                 weight_decay=self.settings.weight_decay,
-                lr=learning_rate,  # type: ignore[arg-type]
+                lr=learning_rate,
                 maximize=False,
-                **ADAM,
+                beta1=0.9,
+                beta2=0.999,
+                eps=1e-8,
             )
 
     def _kept(self, name: str, used: list[int], first: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -256,7 +256,7 @@ def _train_epoch(
         loss_sum += step.loss.detach() * step.weight
         weights += step.weight
         wrong += step.wrong
-        count += step.count
+        count += step.items
         if time.monotonic() > deadline:
             raise TrainingError(f"time limit reached in epoch {epoch + 1}")
     return {"train_loss": loss_sum.item() / int(weights), "train_error": wrong.item() / count}

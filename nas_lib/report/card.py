@@ -153,8 +153,8 @@ def _of_images(facts: Mapping[str, Any], name: str) -> tuple[str, dict[str, str]
         {"logits": f"float32 (n, {shape['classes']}), in the order of the classes"},
         {
             "intended": (
-                f"To classify images like those of {name}, and to compare architectures; nothing beyond the test images "
-                "says how it does on others."
+                f"To classify images like those of {name}, and to compare architectures; nothing beyond the test "
+                "images says how it does on others."
             ),
             "limits": (
                 f"It always names one of its {shape['classes']} classes, its logits are no calibrated probabilities, "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import networkx
     from torch import Tensor, nn
 
-__all__ = ["Space", "SpaceSettings", "TooLargeError"]
+__all__ = ["Inheriting", "Sized", "Space", "SpaceSettings", "TooLargeError"]
 
 SpaceSettings = GeneratorSpace
 """The spaces a configuration can name. A second one makes this a union discriminated by `name`."""
@@ -69,18 +69,27 @@ class Space(Protocol):
     def build(self, genotype: Genotype, shape: Any) -> nn.Module:
         """The network for inputs of a `Shape` or `SequenceShape`, initialised from torch's global random state.
 
-        For images a module from images (n, c, h, w) to logits (n, classes). For sequences one from `(inputs, state=None)`
-        to outputs (n, time, outputs) and the state, a tensor or nested tuples of them, in which the next call goes on.
+        For images a module from images (n, c, h, w) to logits (n, classes). For sequences one from
+        `(inputs, state=None)` to outputs (n, time, outputs) and the state, a tensor or nested tuples of them, with
+        which the next call goes on.
         """
-
-    def size(self, genotype: Genotype) -> Mapping[str, float]:
-        """Further figures of size, for example `blocks`. Operator `size`."""
-
-    def inherit(self, parent: Genotype, state: Mapping[str, Tensor], network: nn.Module) -> None:
-        """Give a built network what fits of the weights of its parent, a `state_dict`. Operator `inherit`."""
 
     def describe(self, genotype: Genotype) -> str:
         """One line for people."""
 
     def graph(self, genotype: Genotype) -> networkx.DiGraph[int]:
         """The architecture as a flat graph to draw: node attributes `label`, `kind`, `stage` and `group`."""
+
+
+class Sized(Protocol):
+    """A space that counts more of a network than its parameters."""
+
+    def size(self, genotype: Genotype) -> Mapping[str, float]:
+        """Further figures of size, for example `blocks`. Operator `size`."""
+
+
+class Inheriting(Protocol):
+    """A space in which a network can begin with weights of another."""
+
+    def inherit(self, parent: Genotype, state: Mapping[str, Tensor], network: nn.Module) -> None:
+        """Give a built network what fits of the weights of its parent, a `state_dict`. Operator `inherit`."""

@@ -1,4 +1,4 @@
-"""Tasks whose items are sequences and whose networks are recurrent: what they have in common, and those made by rule."""
+"""Tasks for recurrent networks: what they have in common, and those whose sequences are made by rule."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -81,8 +81,8 @@ class FormalLanguage(SequenceTask):
 
     name: Literal["formal-language"] = "formal-language"
     language: Literal["anbncn", "anbmbman", "dyck-2"] = "anbncn"
-    """`anbncn`: a^n b^n c^n (Suzgun et al. 2019). `anbmbman`: a^n b^m B^m A^n, two counters, the second within the first.
-    `dyck-2`: well-formed strings of n pairs of ( ) and [ ], open at most `depth` deep."""
+    """`anbncn`: a^n b^n c^n (Suzgun et al. 2019). `anbmbman`: a^n b^m B^m A^n, two counters, the second within the
+    first. `dyck-2`: well-formed strings of n pairs of ( ) and [ ], open at most `depth` deep."""
     strings: StrictInt = Field(default=500, ge=1)
     """Training strings, drawn with n (and m) uniform in 1 .. `longest`."""
     validation_strings: StrictInt = Field(default=100, ge=1)
@@ -91,7 +91,8 @@ class FormalLanguage(SequenceTask):
     """Largest n (and m) of training, validation and test strings. The test strings are each n (and m) once; of
     `dyck-2` ten strings of each."""
     beyond: StrictInt = Field(default=5, ge=1, le=1000)
-    """The longer strings have n (and m) from `longest` + 1 to `longest` + `beyond`, each once, of `dyck-2` ten of each."""
+    """The longer strings have n (and m) from `longest` + 1 to `longest` + `beyond`, each once; of `dyck-2` ten of
+    each."""
     depth: StrictInt = Field(default=4, ge=1)
     """Brackets of `dyck-2` that may be open at the same time."""
     split_seed: StrictInt = Field(default=0, ge=0)

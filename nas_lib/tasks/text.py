@@ -39,7 +39,8 @@ class RunningText(SequenceTask):
     level: Literal["words", "characters"] = "words"
     """Tokens are what stands between blanks, or single characters; each line ends with the token `<eos>`."""
     vocabulary: StrictInt | None = Field(default=None, ge=2)
-    """Keep so many of the tokens most frequent in the training text, `<unk>` for all others among them. Default: all."""
+    """Keep so many of the tokens most frequent in the training text, among them `<unk>` for all others. Default:
+    all."""
     train_tokens: StrictInt | None = Field(default=None, ge=FEWEST_TOKENS)
     """Train on so many tokens from the beginning of the training text. The vocabulary is that of the whole. Default:
     all."""
