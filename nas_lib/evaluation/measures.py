@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,19 @@ def blank(shape: Shape | SequenceShape, batch: int, device: torch.device) -> Ten
     return torch.zeros(batch, 1, shape.inputs, device=device)
 
 
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Without the libraries whose recurrent layers are one operation, of which nobody counts the matrix products."""
+    before = torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled
+    try:
+        torch.backends.mkldnn.set_flags(_enabled=False)
+        torch.backends.cudnn.enabled = False
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=before[0])
+        torch.backends.cudnn.enabled = before[1]
+
+
 @torch.no_grad()
 def forward_cost(network: nn.Module, shape: Shape | SequenceShape) -> ForwardCost:
     """Run one blank image, or one time step, through the network and count. Leaves it in evaluation mode."""
@@ -88,11 +102,8 @@ def forward_cost(network: nn.Module, shape: Shape | SequenceShape) -> ForwardCos
     hooks = [leaf.register_forward_hook(count) for leaf in leaves]
     device = next(network.parameters()).device
     try:
-        # The fused recurrent layers of these libraries are one operation, whose matrix products nobody counts.
-        fused = isinstance(shape, Shape)
         with (
-            torch.backends.mkldnn.flags(enabled=fused),
-            torch.backends.cudnn.flags(enabled=fused),
+            nullcontext() if isinstance(shape, Shape) else _unfused(),
             _FlopCounter() as counter,  # type: ignore[no-untyped-call]
         ):
             network(blank(shape, 1, device))
