@@ -1,14 +1,19 @@
 """A small space of recurrent networks: LSTMs of a few sizes, for tests of what is done with sequences."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import networkx
 import numpy as np
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from nas_lib.evaluation.settings import Training
+from nas_lib.experiment import Experiment, parse
 from nas_lib.records import Genotype
 from nas_lib.settings import Settings
+from nas_lib.tasks import TaskSettings
 from nas_lib.tasks.data import SequenceShape
 
 
@@ -72,3 +77,22 @@ class LSTMSpace(Settings):
         graph: networkx.DiGraph[int] = networkx.DiGraph()
         graph.add_node(0, label="lstm", kind="operation", stage=0, group=())
         return graph
+
+
+def experiment_of(folder: Path, task: Mapping[str, Any], **changes: Any) -> Experiment:
+    """An experiment whose space is that of LSTMs, which no configuration can name."""
+    content = {
+        "experiment": "recurrent",
+        "results": str(folder),
+        "task": {"name": "digits"},
+        "space": {"name": "generator"},
+        "strategies": ["random"],
+        "objectives": ["error", "parameters"],
+        "budget": {"rounds": 2, "proposals": 2, "jobs": 1, "epochs": 2},
+        "finalists": {"count": 1, "repeats": 1, "epochs": 1},
+        "resources": {"devices": ["cpu"]},
+    }
+    experiment = parse(content | changes, "recurrent")
+    settings: Any = TypeAdapter(TaskSettings).validate_python(task)
+    update = {"task": settings, "space": LSTMSpace(), "training": Training(**settings.training_defaults)}
+    return experiment.model_copy(update=update)

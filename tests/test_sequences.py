@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -68,7 +68,8 @@ def test_strings_of_brackets_are_well_formed_and_not_too_deep(pairs: int, depth:
 def test_the_symbol_that_comes_is_always_among_those_that_may(language: str, seed: int) -> None:
     task = FormalLanguage.model_validate({"language": language, "strings": 5, "validation_strings": 1, "longest": 6})
     rng = np.random.default_rng(seed)
-    string = task._string(*rng.integers(1, 7, size=2).tolist(), rng)
+    n, m = rng.integers(1, 7, size=2).tolist()
+    string = task._string(n, m, rng)
     for after, following in zip(string[1:] + "T", task.following(string), strict=True):
         assert after in following
 
@@ -149,15 +150,13 @@ def test_costs_are_those_of_one_time_step() -> None:
 
 # --- training --------------------------------------------------------------------------------------
 
-ADAM = Training(
-    **{**FormalLanguage.training_defaults, "batch_size": 8, "checkpoint_seconds": 0}  # type: ignore[arg-type]
-)
+ADAM = Training(**{**FormalLanguage.training_defaults, "batch_size": 8, "checkpoint_seconds": 0})
 
 
 def a_bench(settings: Training = ADAM, **changes: Any) -> Bench:
     data = ABC.for_search()
     bench = Bench(
-        space=LSTMSpace(),
+        space=cast(Any, LSTMSpace()),
         data=training.to_device(data, training.prepare_device("cpu", threads=1)),
         shape=data.shape,
         training=settings,

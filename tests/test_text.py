@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -204,7 +204,7 @@ def text_bench(own: RunningText, **changes: Any) -> Bench:
     data = own.for_search()
     settings = {**own.training_defaults, "batch_size": 4, "steps": 5, "checkpoint_seconds": 0} | changes
     return Bench(
-        space=LSTMSpace(),
+        space=cast(Any, LSTMSpace()),
         data=training.to_device(data, training.prepare_device("cpu", threads=1)),
         shape=data.shape,
         training=Training.model_validate(settings),
@@ -245,9 +245,8 @@ def test_an_infinite_perplexity_is_a_divergence(own: RunningText, tmp_path: Path
 
 # --- labelled texts --------------------------------------------------------------------------------
 
-TABLE = "".join(f"0	This is a bad film, no. {number}!
-1	This is a good film, no. {number}!
-" for number in range(20))
+LINES = "0\tThis is a bad film, no. {0}!\n1\tThis is a good film, no. {0}!\n"
+TABLE = "".join(LINES.format(number) for number in range(20))
 
 
 @pytest.fixture

@@ -80,11 +80,11 @@ def _unfused() -> Iterator[None]:
     """Without the libraries whose recurrent layers are one operation, of which nobody counts the matrix products."""
     before = torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled
     try:
-        torch.backends.mkldnn.set_flags(_enabled=False)
+        torch.backends.mkldnn.set_flags(_enabled=False)  # type: ignore[no-untyped-call]
         torch.backends.cudnn.enabled = False
         yield
     finally:
-        torch.backends.mkldnn.set_flags(_enabled=before[0])
+        torch.backends.mkldnn.set_flags(_enabled=before[0])  # type: ignore[no-untyped-call]
         torch.backends.cudnn.enabled = before[1]
 
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from nas_lib import pareto
-from nas_lib.records import Export, Finalist, networks_of
+from nas_lib.records import Export, ExportedFile, Finalist, networks_of
 from nas_lib.report import provenance
 from nas_lib.search import Search
 
@@ -123,7 +123,7 @@ def content(
                 f"of several sizes; a difference up to {absolute:g} + {relative:g} |output| is accepted"
             ),
             **{
-                name: file.model_dump(mode="json", exclude_defaults=True) | {"status": file.status}
+                name: {items if key == "images" else key: value for key, value in _compared(file).items()}
                 for name, file in export.files.items()
             },
         },
@@ -139,6 +139,10 @@ def content(
         },
         "versions": provenance.versions(),
     }
+
+
+def _compared(file: ExportedFile) -> dict[str, Any]:
+    return file.model_dump(mode="json", exclude_defaults=True) | {"status": file.status}
 
 
 def _of_images(facts: Mapping[str, Any], name: str) -> tuple[str, dict[str, str], dict[str, str], dict[str, str]]:

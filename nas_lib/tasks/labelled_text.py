@@ -23,10 +23,10 @@ TOKEN = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True)
 class Rows:
-    """Labels and texts of a table, line by line."""
+    """Labels and texts of a table, line by line, texts as their words."""
 
     labels: list[str]
-    texts: list[str]
+    texts: list[list[str]]
 
     def taken(self, indices: np.ndarray) -> "Rows":
         """Some of them."""
@@ -100,7 +100,7 @@ class LabelledText(SequenceTask):
         if len(classes) < 2:
             raise DataError(f"{self._place}: the training texts have {len(classes)} labels, allowed are at least 2")
         train = self._limited(train, classes)
-        words = vocabulary([word for text in train.texts for word in tokens(text)], self.vocabulary, (PADDING, UNKNOWN))
+        words = vocabulary([word for text in train.texts for word in text], self.vocabulary, (PADDING, UNKNOWN))
         return SequenceData(
             train=self._encoded(train, classes, words),
             held_out=self._encoded(self._rows(held_out), classes, words),
@@ -156,7 +156,7 @@ class LabelledText(SequenceTask):
         if not rows:
             raise DataError(f"{path}: has no texts")
         label, text = columns
-        return Rows([line[label].strip() for _, line in rows], [line[text] for _, line in rows])
+        return Rows([line[label].strip() for _, line in rows], [tokens(line[text]) for _, line in rows])
 
     def _encoded(self, rows: Rows, classes: list[str], words: Mapping[str, int]) -> Sequences:
         unknown = set(rows.labels) - set(classes)
@@ -165,7 +165,7 @@ class LabelledText(SequenceTask):
         inputs = np.full((len(rows.texts), self.length), words[PADDING], np.int64)
         lengths = np.zeros(len(rows.texts), np.int64)
         for row, text in enumerate(rows.texts):
-            found = [words.get(word, words[UNKNOWN]) for word in tokens(text)[: self.length]]
+            found = [words.get(word, words[UNKNOWN]) for word in text[: self.length]]
             lengths[row] = len(found)
             inputs[row, self.length - len(found) :] = found
         places = {label: place for place, label in enumerate(classes)}
