@@ -38,6 +38,8 @@ class Proposal(Record):
     warm_start: Candidate | None = None
     """The evaluation whose training it continues, with the same architecture at a higher fidelity; or, of another
     architecture, its parent, from whose trained weights it begins a training of its own."""
+    changes: list[dict[str, Any]] = Field(default_factory=list)
+    """How the architecture of `warm_start`, its parent, was changed into this one, as the space tells it."""
     bracket: int | None = None
     """Which candidates compete for a higher fidelity: those of one bracket. None where there is only one fidelity."""
     full: bool = True

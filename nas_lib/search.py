@@ -105,6 +105,7 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
             epochs=suggestion.epochs or experiment.budget.epochs,
             origin=suggestion.origin,
             warm_start=suggestion.warm_start and (known[suggestion.warm_start].duplicate_of or suggestion.warm_start),
+            changes=list(suggestion.changes),
             bracket=suggestion.bracket,
             full=(suggestion.epochs or experiment.budget.epochs) == experiment.budget.epochs,
         )
@@ -229,7 +230,7 @@ def evaluate_job(search: Search, round: int, job: int, bench: GetBench, attempt:
             seed=seed_of(search.seed, "train", *_begun_as(search.folder, proposal)),
             checkpoint=checkpoint_of(work),
             inherit=checkpoint_of(search.folder.work(start.candidate)) if start else None,
-            parent=start.genotype if start and not proposal.continues(start) else None,
+            child=start is not None and not proposal.continues(start),
             on_epoch=lambda progress: report_epoch(work, proposal, progress),
         )
 
@@ -409,6 +410,7 @@ def table(history: History) -> pd.DataFrame:
                 "epochs": proposal.epochs,
                 "origin": proposal.origin,
                 "warm_start": json.dumps(proposal.warm_start),
+                "changes": json.dumps(proposal.changes),
                 "bracket": proposal.bracket,
                 "full": proposal.full,
                 "duplicate_of": json.dumps(proposal.duplicate_of),

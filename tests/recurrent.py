@@ -1,6 +1,6 @@
 """A small space of recurrent networks: LSTMs of a few sizes, for tests of what is done with sequences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -63,10 +63,13 @@ class LSTMSpace(Settings):
         """As blocks, the hidden units."""
         return {"blocks": genotype["hidden"]}
 
-    def inherit(self, parent: Genotype, state: Mapping[str, Tensor], network: nn.Module) -> None:
+    def inherit(
+        self, parent: Mapping[str, Tensor], child: nn.Module, records: Sequence[Mapping[str, Any]]
+    ) -> list[str]:
         """Take all tensors of equal name and shape."""
-        own = network.state_dict()
-        network.load_state_dict(own | {name: value for name, value in state.items() if value.shape == own[name].shape})
+        taken = {name: parent[name] for name, value in child.state_dict().items() if parent[name].shape == value.shape}
+        child.load_state_dict(taken, strict=False)
+        return [name for name in child.state_dict() if name not in taken]
 
     def describe(self, genotype: Genotype) -> str:
         """For example `LSTM of 8`."""

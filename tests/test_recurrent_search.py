@@ -128,7 +128,7 @@ def inheriting(self: RandomSearch, request: Request) -> list[Suggestion]:
     if request.round == 0:
         return [Suggestion({"hidden": hidden}, "seed", epochs=1) for hidden in (4, 8)]
     return [
-        Suggestion({"hidden": 4, "child": 1}, "mutated", warm_start=(0, 0)),
+        Suggestion({"hidden": 4, "child": 1}, "mutated", warm_start=(0, 0), changes=[{"edit": "name"}]),
         Suggestion({"hidden": 4}, "promoted", warm_start=(0, 0)),
     ]
 
@@ -147,22 +147,23 @@ def test_a_warm_start_continues_the_same_network_and_gives_weights_to_another(se
     assert promoted.curves["train_loss"][:1] == seed.curves["train_loss"]
     assert child.curves["train_loss"][0] != seed.curves["train_loss"][0]
     assert child.curves["train_loss"][0] < seed.curves["train_loss"][0], "it begins where its parent ended"
+    assert child.proposal.changes == [{"edit": "name"}]
     proposals = [one.proposal for one in (seed, child, promoted)]
     assert loop.epochs_of(proposals) == 1 + 2 + 1
 
 
 def test_a_child_has_a_stream_of_randomness_of_its_own(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, tuple[int, object]] = {}
+    given: dict[str, tuple[int, bool]] = {}
     evaluate = candidate.evaluate
 
     def noted(bench: Any, proposal: Proposal, *, seed: int, **further: Any) -> Any:
-        given[proposal.origin] = seed, further["parent"]
+        given[proposal.origin] = seed, further["child"]
         return evaluate(bench, proposal, seed=seed, **further)
 
     monkeypatch.setattr(candidate, "evaluate", noted)
     loop.run_inline(search)
     assert given["mutated"][0] != given["promoted"][0]
-    assert (given["mutated"][1], given["promoted"][1]) == ({"hidden": 4}, None)
+    assert (given["mutated"][1], given["promoted"][1]) == (True, False)
 
 
 # --- finalists -------------------------------------------------------------------------------------

@@ -272,7 +272,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def child(bench: Bench, parent: Path, checkpoint: Path, hidden: int = 4, **further: Any) -> Any:
     """A candidate with the weights of the parent, with a name of its own where it has the same size."""
     its = proposal(hidden, round=1, warm_start=(0, 0), genotype={"hidden": hidden, "child": 1}, hash="child")
-    return evaluate(bench, its, seed=2, checkpoint=checkpoint, inherit=parent, parent={"hidden": 4}, **further)
+    return evaluate(bench, its, seed=2, checkpoint=checkpoint, inherit=parent, child=True, **further)
 
 
 def test_a_child_begins_with_the_weights_of_its_parent_and_an_optimiser_of_its_own(

@@ -57,17 +57,17 @@ def evaluate(
     seed: int,
     checkpoint: Path,
     inherit: Path | None = None,
-    parent: Genotype | None = None,
+    child: bool = False,
     on_epoch: Callable[[training.Progress], None] = lambda _: None,
 ) -> Evaluation:
     """Train a proposal on the training split and measure its objectives on the validation split.
 
     `checkpoint` is where its training continues after a kill; `inherit` is the finished checkpoint of its warm start,
-    whose training is continued. With `parent`, the genotype of another network, only weights are taken from it.
+    whose training is continued. The `child` of another network only takes weights from it.
     Every failure is returned as an evaluation with its reason.
     """
     return _recorded(
-        bench, proposal, lambda meter: _evaluate(bench, proposal, seed, checkpoint, inherit, parent, on_epoch, meter)
+        bench, proposal, lambda meter: _evaluate(bench, proposal, seed, checkpoint, inherit, child, on_epoch, meter)
     )
 
 
@@ -115,7 +115,7 @@ def _evaluate(
     seed: int,
     checkpoint: Path,
     inherit: Path | None,
-    parent: Genotype | None,
+    child: bool,
     on_epoch: Callable[[training.Progress], None],
     meter: Meter,
 ) -> Evaluation:
@@ -123,8 +123,8 @@ def _evaluate(
     network = bench.space.build(proposal.genotype, bench.shape)
     continued, epochs = None, proposal.epochs
     notes: dict[str, float | int] = {}
-    if inherit is not None and parent is not None:
-        epochs, notes = _inherit(bench, network, proposal, inherit, parent)
+    if inherit is not None and child:
+        epochs, notes = _inherit(bench, network, proposal, inherit)
     elif inherit is not None:
         continued = inherit
     trained_before = 0 if continued is None else training.epochs_in(continued)
@@ -159,15 +159,13 @@ def _evaluate(
     )
 
 
-def _inherit(
-    bench: Bench, network: nn.Module, proposal: Proposal, inherit: Path, parent: Genotype
-) -> tuple[int, dict[str, float | int]]:
+def _inherit(bench: Bench, network: nn.Module, proposal: Proposal, inherit: Path) -> tuple[int, dict[str, float | int]]:
     """Give a network what fits of its parent's weights; for how many epochs it is then trained, and why.
 
     A training that continues after a kill comes here again and finds the same.
     """
     state, figures = training.inherited(inherit)
-    cast(Inheriting, bench.space).inherit(parent, state, network)
+    cast(Inheriting, bench.space).inherit(state, network, proposal.changes)
     rule = bench.training.early_stop
     if rule is None:
         return proposal.epochs, {}
@@ -213,7 +211,8 @@ def _train(
 
 def identity(proposal: Proposal) -> str:
     """What a checkpoint must belong to, so that a training may continue from it."""
-    return proposal.model_dump_json()
+    # Without what it did not have when the first weights were kept.
+    return proposal.model_dump_json(exclude=None if proposal.changes else {"changes"})
 
 
 def _size(network: nn.Module, bench: Bench, genotype: Genotype) -> dict[str, float | int]:

@@ -164,6 +164,7 @@ def latency(network: nn.Module, shape: Shape | SequenceShape, settings: Latency)
         "latency": statistics.median(times),
         "latency_p10": deciles[0],
         "latency_p90": deciles[-1],
+        "latency_of": "a forward pass" if isinstance(shape, Shape) else "a time step",
         "latency_batch_size": settings.batch_size,
         "latency_warm_up": settings.warm_up,
         "latency_repetitions": settings.repetitions,

@@ -38,9 +38,9 @@ QUANTITIES: dict[str, Quantity] = {
     "perplexity": Quantity("Validation perplexity", "per token"),
     "parameters": Quantity("Parameters", "count"),
     "blocks": Quantity("Blocks", "count"),
-    "flops": Quantity("FLOPs of one forward pass", "per image or time step"),
-    "activation_memory": Quantity("Activation memory", "bytes per image or time step"),
-    "latency": Quantity("Latency, median", "ms per pass or time step", wall_clock=True),
+    "flops": Quantity("FLOPs of one forward pass", "per image or step"),
+    "activation_memory": Quantity("Activation memory", "bytes per image or step"),
+    "latency": Quantity("Latency, median", "ms per pass or step", wall_clock=True),
 }
 
 

@@ -7,7 +7,7 @@ To add a space: one file, and one line in `SpaceSettings`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -91,5 +91,10 @@ class Sized(Protocol):
 class Inheriting(Protocol):
     """A space in which a network can begin with weights of another."""
 
-    def inherit(self, parent: Genotype, state: Mapping[str, Tensor], network: nn.Module) -> None:
-        """Give a built network what fits of the weights of its parent, a `state_dict`. Operator `inherit`."""
+    def inherit(
+        self, parent: Mapping[str, Tensor], child: nn.Module, records: Sequence[Mapping[str, Any]]
+    ) -> list[str]:
+        """Give a built network what fits of the `state_dict` of its parent; `records` are `Proposal.changes`.
+
+        Returns the names of the weights that did not come from the parent. Operator `inherit`.
+        """
