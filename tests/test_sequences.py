@@ -144,6 +144,7 @@ def test_costs_are_those_of_one_time_step() -> None:
     shape = SequenceShape(inputs=3, outputs=2, tokens=False)
     cost = measures.forward_cost(LSTM(shape, 5), shape)
     assert cost.flops == 2 * (3 * 5 + 4 * 5 * 5 * 2 + 5 * 2)
+    assert 4 * (5 + 4 * 5 + 5 + 2) <= cost.activation_memory < 4 * 5 * 5 * 4, "weights are no activations"
     figures = measures.latency(LSTM(shape, 5), shape, Latency(batch_size=1, warm_up=1, repetitions=3))
     assert float(figures["latency"]) > 0
 
