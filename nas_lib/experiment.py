@@ -22,7 +22,7 @@ from nas_lib.evaluation.objectives import MEASURES, Constraint, Objective
 from nas_lib.evaluation.settings import Latency, Resources, Training
 from nas_lib.layout import ExperimentFolder
 from nas_lib.settings import Settings
-from nas_lib.spaces import SpaceSettings
+from nas_lib.spaces import Space, SpaceSettings
 from nas_lib.strategies import StrategySettings, impossible, other_count
 from nas_lib.strategies.request import Plan
 from nas_lib.tasks import TaskSettings, training_defaults
@@ -264,6 +264,11 @@ class Experiment(Settings):
                 "finalists": self.finalists.model_copy(update=settings),
             }
         )
+
+    @property
+    def architectures(self) -> Space:
+        """The space, by what it offers."""
+        return cast(Space, self.space)
 
     def strategy(self, label: str) -> StrategySettings:
         """The strategy of a name in `labels`."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from nas_lib.layout import write_json, write_text
 from nas_lib.records import Export, Finalist
 from nas_lib.search import Search
-from nas_lib.spaces import Space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,8 +54,7 @@ def _export(search: Search, finalist: Finalist) -> Export:
     data = experiment.task.for_search()
     there = training.to_device(data, device)
     inputs = there.examples(INPUTS)
-    space: Space = experiment.space
-    untrained = there.deployed(space.build(repeat.proposal.genotype, data.shape))
+    untrained = there.deployed(experiment.architectures.build(repeat.proposal.genotype, data.shape))
     try:
         model = load_model(search.folder.weights(rank), untrained, identity(repeat.proposal))
     except WeightsError as error:
@@ -79,15 +77,18 @@ def _export(search: Search, finalist: Finalist) -> Export:
 
 
 def _write_examples(search: Search, rank: int, model: Deployed, inputs: Tensor) -> None:
-    """A few validation inputs with their outputs, as arrays called as in the files, first inputs, then outputs."""
+    """What the files take for a few validation inputs, and what they give, as arrays called as in the files."""
     import numpy as np
     import torch
 
+    given = model.arguments(inputs)
     with torch.no_grad():
-        outputs = model(inputs)
+        found = model.exported()(*given)
+    outputs = found if isinstance(found, tuple) else (found,)
     path = search.folder.model(rank) / "examples.npz"
     partial = path.with_name(f".{os.getpid()}.{path.name}")
-    np.savez(partial, **dict(zip(model.names, (inputs.numpy(), outputs.numpy()), strict=True)))
+    names, arrays = model.takes + model.gives, [each.numpy() for each in (*given, *outputs)]
+    np.savez(partial, **dict(zip(names, arrays, strict=True)))
     partial.replace(path)
 
 

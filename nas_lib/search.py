@@ -78,7 +78,7 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
     """The proposals of a round, from the evaluations of the rounds up to round - lag and the proposals since."""
     experiment = search.experiment
     request = Request(
-        space=experiment.space,
+        space=experiment.architectures,
         objectives=experiment.objective_names,
         references=[objective.reference for objective in experiment.objectives],
         limits=experiment.limits,
@@ -110,7 +110,7 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
             full=(suggestion.epochs or experiment.budget.epochs) == experiment.budget.epochs,
         )
         same_hash = earlier[proposal.hash, proposal.epochs]
-        original = _same(experiment.space, proposal, same_hash)
+        original = _same(experiment.architectures, proposal, same_hash)
         if original is None:
             same_hash.append(proposal)
         else:
@@ -136,7 +136,7 @@ def epochs_of(proposals: Iterable[Proposal]) -> int:
 
 def _expanded(search: Search, round: int, suggestions: Sequence[Suggestion]) -> list[Suggestion]:
     """Every suggestion, followed by the further draws of its generator that the budget asks for."""
-    space, draws = search.experiment.space, search.experiment.budget.draws
+    space, draws = search.experiment.architectures, search.experiment.budget.draws
     expanded = []
     for suggestion in suggestions:
         expanded.append(suggestion)
@@ -197,7 +197,7 @@ def lazy_bench(experiment: Experiment, *, finalists: bool = False) -> Iterator[G
             device = training.prepare_device(claim.device, resources.threads)
             data = experiment.task.for_finalists() if finalists else experiment.task.for_search()
             return Bench(
-                space=experiment.space,
+                space=experiment.architectures,
                 data=training.to_device(data, device),
                 shape=data.shape,
                 training=experiment.finalist_training if finalists else experiment.training,
@@ -494,7 +494,7 @@ def _train_finalist(
 
     repeats: list[Evaluation] = []
     for draw, repeat in product(range(settings.draws), range(settings.repeats)):
-        genotype, space = chosen.proposal.genotype, search.experiment.space
+        genotype, space = chosen.proposal.genotype, search.experiment.architectures
         if draw > 0:
             genotype = space.redraw(genotype, generator(search.seed, "finalist draw", chosen.proposal.hash, draw))
         proposal = Proposal(

@@ -224,15 +224,18 @@ def _log_model(
     from mlflow.models import infer_signature
 
     with np.load(files / "examples.npz", allow_pickle=False) as examples:
-        names = examples.files
-        inputs, outputs = (examples[name] for name in names)
+        arrays = {name: examples[name] for name in examples.files}
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model"
+        network = onnx.load(files / ONNX)
+        inputs = {each.name: arrays[each.name] for each in network.graph.input}
+        outputs = {each.name: arrays[each.name] for each in network.graph.output}
+        example = {name: array[:1] for name, array in inputs.items()}
         mlflow.onnx.save_model(
-            onnx.load(files / ONNX),
+            network,
             path,
-            signature=infer_signature(inputs, {names[1]: outputs}),
-            input_example=inputs[:1],
+            signature=infer_signature(inputs if len(inputs) > 1 else next(iter(inputs.values())), outputs),
+            input_example=example if len(example) > 1 else next(iter(example.values())),
             pip_requirements=[
                 f"{package}=={version(package)}" for package in ("mlflow", "onnx", "onnxruntime", "numpy")
             ],

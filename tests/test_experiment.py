@@ -48,12 +48,13 @@ def test_every_configuration_that_ships_is_valid(path: Path) -> None:
     [("nago-cifar-10", 8), ("nago-cifar-100", 8), ("hnag-rs", 8), ("nago-15", 15), ("nago-14", 14), ("rnag", 3)],
 )
 def test_the_published_spaces_have_the_published_number_of_dimensions(name: str, searched: int) -> None:
-    assert len(load(ROOT / "config" / f"{name}.yaml").space.dimensions()) == searched
+    assert len(load(ROOT / "config" / f"{name}.yaml").architectures.dimensions()) == searched
 
 
 def test_randwires_default_is_one_generator_of_three_times_32_operations() -> None:
     experiment = load(ROOT / "config" / "rnag-d.yaml")
-    assert experiment.space.dimensions() == []
+    assert experiment.architectures.dimensions() == []
+    assert isinstance(experiment.space, GeneratorSpace)
     plan = experiment.space.plan(experiment.space.sample(np.random.default_rng(0)), Shape(3, 32, 32, 10))
     assert plan.operations() == 96
     assert 0.9 < plan.parameters() / 4.0e6 <= 1
@@ -401,7 +402,9 @@ def test_keys_of_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
         yaml.safe_dump({key: value for key, value in MINIMAL.items() if key != "space"})
         + "space: {levels: [&top {model: WS, nodes: 5, k: 4, p: 0.5}, {<<: *top, nodes: 3}]}\n"
     )
-    assert [level.nodes for level in load(path).space.levels] == [(5, 5), (3, 3)]
+    space = load(path).space
+    assert isinstance(space, GeneratorSpace)
+    assert [level.nodes for level in space.levels] == [(5, 5), (3, 3)]
 
 
 @pytest.mark.parametrize("content", [b"experiment: \xff", b"experiment: \0", b"experiment: 2024-13-01"])

@@ -14,7 +14,7 @@ import torch
 from nas_lib import search as loop
 from nas_lib.evaluation import exporting, training
 from nas_lib.evaluation.candidate import identity
-from nas_lib.evaluation.deployed import Classifier, WeightsError, load_model
+from nas_lib.evaluation.deployed import Classifier, Run, WeightsError, load_model
 from nas_lib.evaluation.images import DeviceImages
 from nas_lib.evaluation.settings import Training
 from nas_lib.export import export_finalist, read_export
@@ -58,7 +58,7 @@ def finalist(search: Search) -> Finalist:
 
 def built(search: Search, finalist: Finalist) -> Classifier:
     repeat = finalist.repeats[0]
-    network = search.experiment.space.build(repeat.proposal.genotype, Shape(1, 8, 8, 10))
+    network = search.experiment.architectures.build(repeat.proposal.genotype, Shape(1, 8, 8, 10))
     mean, std = torch.zeros(2, 1, 1, 1, 1)
     found = load_model(search.folder.weights(0), Classifier(network, mean, std), identity(repeat.proposal))
     assert isinstance(found, Classifier)
@@ -237,13 +237,13 @@ SMALL = Shape(1, 8, 8, 3)
 
 def bent(
     change: Callable[[np.ndarray], np.ndarray],
-) -> Callable[..., exporting.Model]:
+) -> Callable[..., Run]:
     """A maker of a file that answers as `change` says."""
 
-    def make(program: torch.export.ExportedProgram, path: Path, names: tuple[str, str]) -> exporting.Model:
+    def make(program: torch.export.ExportedProgram, path: Path, **names: object) -> Run:
         path.write_text("a file")
         module = program.module()
-        return lambda images: change(module(images).detach().numpy())
+        return lambda images: (torch.from_numpy(change(module(images).detach().numpy())),)
 
     return make
 
@@ -279,12 +279,9 @@ def test_an_exporter_that_raises_is_recorded_with_its_reason(tmp_path: Path, mon
 def test_differences_are_measured_against_the_tolerance() -> None:
     classifier, images = a_classifier(SMALL), some_images(SMALL)
 
-    def answers(batch: torch.Tensor) -> np.ndarray:
-        expected: np.ndarray = classifier(batch).detach().numpy()
-        bent: np.ndarray = (
-            expected + (exporting.ABSOLUTE_TOLERANCE + exporting.RELATIVE_TOLERANCE * np.abs(expected)) / 2
-        )
-        return bent
+    def answers(batch: torch.Tensor) -> tuple[torch.Tensor]:
+        expected = classifier(batch).detach()
+        return (expected + (exporting.ABSOLUTE_TOLERANCE + exporting.RELATIVE_TOLERANCE * expected.abs()) / 2,)
 
     result = exporting.compare(answers, classifier, images)
     assert result.status == "ok"

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+Run = Callable[..., tuple[Tensor, ...]]
+"""An exported file: its inputs to its outputs."""
 
 
 class Classifier(nn.Module):
     """A network with its input normalisation: float32 images (n, c, h, w) in [0, 1] to logits (n, classes)."""
 
-    names: ClassVar[tuple[str, str]] = ("images", "logits")
+    takes: ClassVar[tuple[str, ...]] = ("images",)
+    """Names of the inputs of its files."""
+    gives: ClassVar[tuple[str, ...]] = ("logits",)
+    """Names of the outputs of its files."""
     mean: Tensor
     std: Tensor
 
@@ -28,14 +36,28 @@ class Classifier(nn.Module):
         logits: Tensor = self.network((images - self.mean) / self.std)
         return logits
 
+    def exported(self) -> nn.Module:
+        """What its files compute."""
+        return self
+
+    def arguments(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What its files are given for images."""
+        return (images,)
+
+    def through(self, run: Run, images: Tensor) -> Tensor:
+        """`forward` by a file."""
+        return run(images)[0]
+
 
 class Recurrent(nn.Module):
     """A recurrent network from its zero state: inputs (n, time) or (n, time, features) to its outputs.
 
-    Those of every step, (n, time, outputs), or with `last` those of the last step, (n, outputs).
+    Those of every step, (n, time, outputs), or with `last` those of the last step, (n, outputs). Its files compute one
+    step, so that they serve sequences of any length: see `Step`.
     """
 
-    names: ClassVar[tuple[str, str]] = ("inputs", "outputs")
+    takes: ClassVar[tuple[str, ...]] = ("inputs", "state")
+    gives: ClassVar[tuple[str, ...]] = ("outputs", "next_state")
 
     def __init__(self, network: nn.Module, *, last: bool) -> None:
         super().__init__()
@@ -47,9 +69,52 @@ class Recurrent(nn.Module):
         outputs: Tensor = self.network(inputs)[0]
         return outputs[:, -1] if self.last else outputs
 
+    def exported(self) -> nn.Module:
+        """What its files compute."""
+        return Step(self.network)
+
+    @torch.no_grad()
+    def arguments(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """What its files are given for the first step of inputs."""
+        size = sum(part.shape[-1] for part in _parts(self.network(inputs[:1, :1])[1]))
+        return inputs[:, :1], torch.zeros(len(inputs), size)
+
+    def through(self, run: Run, inputs: Tensor) -> Tensor:
+        """`forward` by a file, step by step."""
+        _, state = self.arguments(inputs)
+        outputs = []
+        for step in range(inputs.shape[1]):
+            output, state = run(inputs[:, step : step + 1], state)
+            outputs.append(output)
+        return outputs[-1] if self.last else torch.stack(outputs, dim=1)
+
+
+class Step(nn.Module):
+    """One step of a recurrent network: inputs (n, 1) or (n, 1, features) and a state (n, s) to outputs (n, outputs) and
+    the next state (n, s). All states of all layers lie side by side; the first one is zero."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        # Block by block where the network can: the whole loop is one operation that no exporter knows.
+        run = getattr(self.network, "interpret", self.network)
+        parts, structure = tree_flatten(run(inputs)[1])
+        pieces = torch.split(state, [part.shape[-1] for part in parts], dim=-1)
+        shaped = [piece.reshape(part.shape[:-2] + piece.shape) for piece, part in zip(pieces, parts, strict=True)]
+        outputs, after = run(inputs, tree_unflatten(shaped, structure))
+        return outputs[:, -1], torch.cat([part.reshape(state.shape[0], -1) for part in _parts(after)], dim=-1)
+
+
+def _parts(state: Any) -> list[Tensor]:
+    """The tensors of a state, each (n, units) or, as those of PyTorch's layers, (1, n, units)."""
+    return tree_flatten(state)[0]
+
 
 Deployed = Classifier | Recurrent
-"""What leaves the platform: one input, one output, called `names`."""
+"""What leaves the platform: one input, one output, in files that take `takes` and give `gives`."""
 
 
 class WeightsError(Exception):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas_lib.evaluation.deployed import Deployed
+from nas_lib.evaluation.deployed import Deployed, Run
 from nas_lib.records import ExportedFile
 
 ABSOLUTE_TOLERANCE = 1e-4
@@ -23,19 +23,17 @@ BATCHES = (1, 2, 7, 64)
 """Sizes of the first batches compared; the last one holds all inputs that are left."""
 
 log = logging.getLogger(__name__)
-Model = Callable[[Tensor], np.ndarray]
-"""A reloaded file: inputs to outputs."""
 
 
 def export(model: Deployed, inputs: Tensor, folder: Path) -> dict[str, ExportedFile]:
     """Write a model (on the CPU, in evaluation mode) as `model.pt2` and `model.onnx`, with any batch size.
 
-    Each file is loaded again and compared on `inputs`: images (n, c, h, w), float32 in [0, 1], or sequences, whose
-    length is that of the file too. One that cannot be made or differs is not kept, and its reason is returned.
+    Each file is loaded again and compared on `inputs`: images (n, c, h, w), float32 in [0, 1], or sequences. One
+    that cannot be made or differs is not kept, and its reason is returned.
     """
-    makers: dict[str, Callable[[torch.export.ExportedProgram, Path], Model]] = {
+    makers: dict[str, Callable[[torch.export.ExportedProgram, Path], Run]] = {
         "model.pt2": _torch_file,
-        "model.onnx": partial(_onnx_file, names=model.names),
+        "model.onnx": partial(_onnx_file, takes=model.takes, gives=model.gives),
     }
     program = cache(lambda: _program(model, inputs))
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +41,7 @@ def export(model: Deployed, inputs: Tensor, folder: Path) -> dict[str, ExportedF
 
 
 def _checked(
-    make: Callable[[torch.export.ExportedProgram, Path], Model],
+    make: Callable[[torch.export.ExportedProgram, Path], Run],
     program: Callable[[], torch.export.ExportedProgram],
     model: Deployed,
     inputs: Tensor,
@@ -72,42 +70,55 @@ def _first_cause(error: BaseException) -> str:
 
 def _program(model: Deployed, inputs: Tensor) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(model, (inputs[:2],), dynamic_shapes=({0: batch},))
+    arguments = model.arguments(inputs[:2])
+    program = torch.export.export(model.exported(), arguments, dynamic_shapes=tuple({0: batch} for _ in arguments))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     return program
 
 
-def _torch_file(program: torch.export.ExportedProgram, path: Path) -> Model:
+def _torch_file(program: torch.export.ExportedProgram, path: Path) -> Run:
     torch.export.save(program, path)
     module = torch.export.load(path).module()
-    return lambda inputs: module(inputs).numpy()
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        found = module(*inputs)
+        return found if isinstance(found, tuple) else (found,)
+
+    return run
 
 
-def _onnx_file(program: torch.export.ExportedProgram, path: Path, names: tuple[str, str]) -> Model:
+def _onnx_file(
+    program: torch.export.ExportedProgram, path: Path, takes: tuple[str, ...], gives: tuple[str, ...]
+) -> Run:
     import onnxruntime
 
     made: Any = torch.onnx.export(
-        program, dynamo=True, input_names=names[:1], output_names=names[1:], external_data=False, verbose=False
+        program, dynamo=True, input_names=takes, output_names=gives, external_data=False, verbose=False
     )
     made.save(path, external_data=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda inputs: np.asarray(session.run([names[1]], {names[0]: inputs.numpy()})[0])
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(takes, (each.numpy() for each in inputs), strict=True))
+        return tuple(torch.from_numpy(np.asarray(found)) for found in session.run(list(gives), given))
+
+    return run
 
 
 @torch.no_grad()
-def compare(file: Model, model: Deployed, inputs: Tensor) -> ExportedFile:
+def compare(file: Run, model: Deployed, inputs: Tensor) -> ExportedFile:
     """How the outputs of a reloaded file differ from those of PyTorch, over batches of several sizes."""
     largest = share = 0.0
     other = 0
     for batch in _batches(inputs):
-        expected, found = model(batch).numpy(), file(batch)
+        expected, found = model(batch).numpy(), model.through(file, batch).numpy()
         if found.shape != expected.shape or not np.isfinite(found).all():
             return ExportedFile(
                 status="failed",
-                reason=f"{model.names[1]} {found.shape} for a batch of {len(batch)} are not finite, or not "
+                reason=f"{model.gives[0]} {found.shape} for a batch of {len(batch)} are not finite, or not "
                 f"{expected.shape}",
             )
         difference = np.abs(found - expected)
@@ -115,7 +126,7 @@ def compare(file: Model, model: Deployed, inputs: Tensor) -> ExportedFile:
         share = max(share, float((difference / (ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(expected))).max()))
         other += int((found.argmax(-1) != expected.argmax(-1)).sum())
     reason = (
-        "" if share <= 1 else f"one of the {model.names[1]} differs from PyTorch's by {share:.3g} times the tolerance"
+        "" if share <= 1 else f"one of the {model.gives[0]} differs from PyTorch's by {share:.3g} times the tolerance"
     )
     return ExportedFile(
         status="ok" if share <= 1 else "failed",

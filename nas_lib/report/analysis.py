@@ -82,7 +82,7 @@ class Analysis:
 
 def analyse(results: Results) -> Analysis:
     """Compute everything from the evaluations."""
-    space = results.experiment.space
+    space = results.experiment.architectures
     searched = "encode" in space.operators()
     candidates = different(results)
     points = np.empty((0, 0))

@@ -470,7 +470,7 @@ def _dependence(results: Results, dimensions: Sequence[str], dependence: Depende
     low, high = (style.scaled(name, limit) for limit in (min(b.min() for b in bands), max(b.max() for b in bands)))
     margin = 0.05 * (high - low)
     for rank, place in enumerate(reversed(order[-IMPORTANT:]), start=1):
-        x = results.experiment.space.values(place, found.grids[place]).tolist()
+        x = results.experiment.architectures.values(place, found.grids[place]).tolist()
         mean, least, most = ([style.scaled(name, value) for value in row] for row in found.dependence[place])
         figure = go.Figure(
             [

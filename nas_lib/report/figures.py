@@ -349,7 +349,7 @@ def _dependence(results: Results, analysis: Analysis) -> Figure:
             if place >= len(analysis.dimensions):
                 axes.set_visible(False)
                 continue
-            x = results.experiment.space.values(place, found.grids[place])
+            x = results.experiment.architectures.values(place, found.grids[place])
             mean, low, high = (style.scaled(name, 1.0) * row for row in found.dependence[place])
             axes.plot(x, mean, ".-", color=style.colour(0), lw=1.2, ms=3)
             axes.fill_between(x, low, high, color=style.colour(0), alpha=0.18, lw=0)

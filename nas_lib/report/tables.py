@@ -169,7 +169,7 @@ def _dependence(results: Results, analysis: Analysis) -> Iterator[Row]:
         if one.found is None:
             continue
         for place, number in enumerate(analysis.dimensions):
-            values = results.experiment.space.values(place, one.found.grids[place])
+            values = results.experiment.architectures.values(place, one.found.grids[place])
             for value, prediction, low, high in zip(values, *one.found.dependence[place], strict=True):
                 row = {"objective": one.objective, "number": number, "value": value}
                 yield {**row, "prediction": prediction, "low": low, "high": high}

@@ -8,22 +8,24 @@ To add a space: one file, and one line in `SpaceSettings`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 import numpy as np
+from pydantic import Field
 
 from nas_lib.records import Genotype
 from nas_lib.spaces.architecture import TooLargeError
 from nas_lib.spaces.generator import GeneratorSpace
+from nas_lib.spaces.recurrent.space import RecurrentSpace
 
 if TYPE_CHECKING:
     import networkx
     from torch import Tensor, nn
 
-__all__ = ["Inheriting", "Sized", "Space", "SpaceSettings", "TooLargeError"]
+__all__ = ["Changing", "Inheriting", "Sized", "Space", "SpaceSettings", "TooLargeError"]
 
-SpaceSettings = GeneratorSpace
-"""The spaces a configuration can name. A second one makes this a union discriminated by `name`."""
+SpaceSettings = Annotated[GeneratorSpace | RecurrentSpace, Field(discriminator="name")]
+"""The spaces a configuration can name."""
 
 
 class Space(Protocol):
@@ -86,6 +88,24 @@ class Sized(Protocol):
 
     def size(self, genotype: Genotype) -> Mapping[str, float]:
         """Further figures of size, for example `blocks`. Operator `size`."""
+
+
+class Changing(Space, Protocol):
+    """A space whose networks are found by changing known ones step by step."""
+
+    def seeds(self) -> list[Genotype]:
+        """Known networks that a search begins with. Operator `seeds`."""
+
+    def known(self) -> list[Genotype]:
+        """Known networks that a search has to beat. Operator `seeds`."""
+
+    def mutate(self, genotype: Genotype, rng: np.random.Generator) -> tuple[Genotype, list[dict[str, Any]]]:
+        """A changed copy, and a record of every change. Operator `mutate`."""
+
+    def crossover(
+        self, first: Genotype, second: Genotype, rng: np.random.Generator
+    ) -> tuple[Genotype, list[dict[str, Any]]]:
+        """The first with a part of the second, and a record of that. Operator `crossover`."""
 
 
 class Inheriting(Protocol):

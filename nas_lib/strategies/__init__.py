@@ -17,6 +17,7 @@ from nas_lib.strategies.evolution import AgeingEvolution, Evolution, LocalSearch
 from nas_lib.strategies.hyperband import BOHB, Hyperband
 from nas_lib.strategies.linas import LINAS
 from nas_lib.strategies.nehvi import NEHVI
+from nas_lib.strategies.neuroevolution import KnownNetworks, Neuroevolution
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Plan, Strategy
 from nas_lib.strategies.tpe import TPE
@@ -33,7 +34,9 @@ StrategySettings = Annotated[
     | LocalSearch
     | LINAS
     | Coverage
-    | TPE,
+    | TPE
+    | Neuroevolution
+    | KnownNetworks,
     Field(discriminator="name"),
 ]
 

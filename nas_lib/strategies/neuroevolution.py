@@ -147,7 +147,8 @@ def _ranks(values: NDArray[np.float64]) -> tuple[Indices, NDArray[np.float64]]:
 
 def _parents(pool: _Pool, count: int, rng: np.random.Generator) -> list[int]:
     """Winners of binary tournaments, as indices of `_different`."""
-    places, winners = np.arange(len(pool.members)), []
+    places = np.arange(len(pool.members))
+    winners: list[int] = []
     while len(winners) < count:
         if len(places) < 2:
             places = np.arange(len(pool.members))

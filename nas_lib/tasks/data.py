@@ -23,18 +23,6 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class SequenceShape:
-    """What a network for sequences must accept and give."""
-
-    inputs: int
-    """Symbols, or numbers per time step."""
-    outputs: int
-    """Numbers per time step."""
-    tokens: bool
-    """Whether inputs are numbers of symbols; else they are vectors."""
-
-
-@dataclass(frozen=True)
 class Split:
     """Images (n, channels, height, width) as uint8 and labels (n,) as int64."""
 
