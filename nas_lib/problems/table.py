@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,7 @@ from nas_lib.configuration import SLUG, nearest
 from nas_lib.problems.problem import Problem, ProblemError, Values
 from nas_lib.settings import Settings
 from nas_lib.spaces.genes import Condition, Gene, GeneSpace, Numbers, Option
+from nas_lib.spaces.graphs import Drawn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,6 +164,7 @@ def tabular(
     references: Sequence[float | None],
     exact: Sequence[str] = (),
     units: Mapping[str, str] | None = None,
+    graph: Drawn | None = None,
 ) -> Problem:
     """The problem of a table: rows of option numbers (n, d) and their values (n, m), all minimised.
 
@@ -170,12 +173,12 @@ def tabular(
     """
     import moocore
 
-    everything = GeneSpace(name, genes)
+    everything = GeneSpace(name, genes, graph=graph)
     plain, place = np.unique(everything.plain(rows), axis=0, return_inverse=True)
     counts = np.bincount(place.ravel())
     means = np.stack([np.bincount(place.ravel(), column) / counts for column in values.T], axis=1)
     listed = everything.listed
-    space = everything if listed is not None and len(listed) == len(plain) else GeneSpace(name, genes, plain)
+    space = everything if listed is not None and len(listed) == len(plain) else replace(everything, rows=plain)
     index = {key: number for number, key in enumerate(space.keys(plain))}
 
     def evaluate(numbers: Numbers) -> Values:
