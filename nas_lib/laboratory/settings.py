@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from pydantic import Field, StrictInt, field_validator
 
-from nas_lib import configuration
+from nas_lib import configuration, predictors
 from nas_lib.configuration import (
     ConfigurationError,
     Name,
@@ -153,8 +153,12 @@ def _all(made: Iterable[Callable[[], Found]]) -> list[Found]:
 def unfit(title: str, problem: Problem, label: str, strategy: Strategy) -> str | None:
     """Why a strategy cannot search a problem, in one line; None where it can."""
     count = len(problem.objectives)
-    allowed = other_count(strategy, count)
-    return allowed and f"problems ({title}): has {count} objectives, allowed with the strategy {label} is {allowed}"
+    if allowed := other_count(strategy, count):
+        return f"problems ({title}): has {count} objectives, allowed with the strategy {label} is {allowed}"
+    predictor = str(getattr(strategy, "predictor", ""))
+    if predictor in predictors.PREDICTORS and not predictors.suits(predictor, problem.space):
+        return f"problems ({title}): {predictors.NO_GRAPH}, which the predictor {predictor} of {label} learns from"
+    return None
 
 
 def load(path: Path) -> Laboratory:

@@ -191,10 +191,10 @@ def _ofa_genes() -> Sequence[Gene]:
 
 
 def _ofa_graph(genes: Sequence[Gene]) -> Drawn:
-    """Blocks in a row, as far as the depth of their stage goes, labelled by place, kernel and expansion."""
-    count = STAGES * BLOCKS
-    blocks = [(STAGES + block, STAGES + count + block) for block in range(count)]
-    return chain([len(gene.options) for gene in genes], blocks)
+    """What a network does in a row, as far as the depth of each stage goes: expansion and kernel of every block."""
+    kernels = range(STAGES, STAGES + STAGES * BLOCKS)
+    order = [gene for kernel in kernels for gene in (kernel + STAGES * BLOCKS, kernel)]
+    return chain([len(gene.options) for gene in genes], order)
 
 
 def _pairs(space: GeneSpace, numbers: Numbers) -> Values:

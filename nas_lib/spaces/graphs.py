@@ -30,31 +30,20 @@ Drawn = Callable[[NDArray[np.int64], Present], Graphs]
 """Option numbers in canonical form (n, d), and which genes have an effect (n, d) -> graphs."""
 
 
-def chain(
-    counts: Sequence[int], blocks: Sequence[Sequence[int]] | None = None, without: Present | None = None
-) -> Drawn:
-    """Blocks in a row, each with a label for its place and its options.
+def chain(counts: Sequence[int], order: Sequence[int] | None = None, without: Present | None = None) -> Drawn:
+    """Genes in a row, each a node with a label for its place and its option.
 
     Args:
         counts: Options of each gene (d).
-        blocks: The genes of each block; default: every gene is one. Where one of them has no effect the block is not
-            there, and its neighbours follow each other.
-        without: Per gene and option whether it removes the block, shape (d, most options).
+        order: The genes in the order of the row; default: all, as they are. A gene without effect has no node, and its
+            neighbours follow each other.
+        without: Per gene and option whether it removes the node, shape (d, most options).
     """
-    groups = [[gene] for gene in range(len(counts))] if blocks is None else blocks
-    sizes = [int(np.prod([counts[gene] for gene in group])) for group in groups]
-    starts = np.cumsum([0, *sizes[:-1]])
+    starts, places = np.cumsum([0, *counts[:-1]]), np.arange(len(counts)) if order is None else np.array(order)
 
     def drawn(numbers: NDArray[np.int64], active: Present) -> Graphs:
-        there = active if without is None else active & ~without[np.arange(len(counts)), numbers]
-        present = np.stack([there[:, list(group)].all(axis=1) for group in groups], axis=1)
-        columns = []
-        for start, group in zip(starts, groups, strict=True):
-            label = np.zeros(len(numbers), dtype=np.int64)
-            for gene in group:
-                label = label * counts[gene] + numbers[:, gene]
-            columns.append(start + label)
-        return row(np.stack(columns, axis=1), present)
+        present = active if without is None else active & ~without[np.arange(len(counts)), numbers]
+        return row((starts + numbers)[:, places], present[:, places])
 
     return drawn
 
