@@ -79,7 +79,7 @@ class GraphNetwork:
         return self._warp.back(np.concatenate(found, axis=1).astype(float) * self._scale + self._centre)
 
     def _tensors(self, graphs: Graphs) -> tuple[Tensor, Tensor]:
-        """Per node the number of its label: from 2, 1 if it was never seen, 0 for no node (n, v); the edges (n, v, v)."""
+        """Per node the number of its label: from 2, 1 if never seen, 0 for no node (n, v); the edges (n, v, v)."""
         import torch
 
         places = np.minimum(np.searchsorted(self._words, graphs.labels), len(self._words) - 1)
