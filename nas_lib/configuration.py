@@ -80,7 +80,7 @@ def folder_mistake(name: str) -> str | None:
 
 
 def name_mistakes(key: str, names: Sequence[str], hint: str = "", *, folders: bool = True) -> Iterator[str]:
-    """What is wrong with the names of the entries of a key: they occur twice, or cannot be folders if they are to be."""
+    """What is wrong with the names of the entries of a key: they occur twice, or cannot be those of folders."""
     for twice in sorted({name for name in names if names.count(name) > 1}):
         yield f"{key}: {twice} occurs twice, allowed are different names{hint}"
     for index, name in enumerate(names if folders else ()):

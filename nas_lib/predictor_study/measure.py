@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from nas_lib.problems import Problem, ProblemError
 from nas_lib.problems.problem import Values
 from nas_lib.randomness import generator
 from nas_lib.spaces.genes import GeneSpace, Numbers
+
+log = logging.getLogger(__name__)
 
 DRAWN = 256
 """Architectures drawn at once where a space is not listed."""
@@ -85,18 +88,21 @@ def run(study: PredictorStudy, title: str) -> None:
     head = _head(study, title, problem)
     found = {one.case: one for one in _begin(journal, head)}
     wanted = [*_cases(study, problem)]
-    print(
-        f"{title}: {len(wanted)} measurements, {sum(case in found for case in wanted)} of them made before", flush=True
-    )
+    missing = [case for case in wanted if case not in found]
+    log.info("%s: %d measurements, %d of them made before", title, len(wanted), len(wanted) - len(missing))
     sample_of = lru_cache(maxsize=1)(
         lambda seed: sample(problem, title, seed, max(study.sizes), held_out(study, problem))
     )
+    warm: set[str] = set()
     with journal.open("a") as file:
-        for case in wanted:
-            if case not in found:
-                found[case] = measure(problem, sample_of(case[-1]), *case)
-                file.write(found[case].model_dump_json() + "\n")
-                file.flush()
+        for case in missing:
+            _, name, _, seed = case
+            if name not in warm:  # what a first use imports is no cost of learning
+                measure(problem, sample_of(seed), *case)
+                warm.add(name)
+            found[case] = measure(problem, sample_of(seed), *case)
+            file.write(found[case].model_dump_json() + "\n")
+            file.flush()
     rows = [{"problem": title} | found[case].model_dump() for case in wanted]
     table = study.folder.measurements(title)
     partial = table.with_name(f".{table.name}")

@@ -26,7 +26,7 @@ METRICS = ("kendall", "spearman", "mape", "fit_seconds", "predict_seconds")
 
 
 def sync(study: PredictorStudy) -> Synced:
-    """Bring the runs in MLflow in line with the measurements, and attach report, figures and tables as far as they exist.
+    """Bring the runs in MLflow in line with the measurements, and attach report, figures and tables, if there are any.
 
     Raises:
         FileNotFoundError: measurements are not there yet.

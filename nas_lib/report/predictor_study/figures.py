@@ -77,7 +77,7 @@ def _draw(axes: Axes, results: Results, case: tuple[str, str], quantity: str) ->
         opacity = style.opacity(len(results.study.predictors))
         axes.fill_between(band.x, band.low, band.high, color=colour, alpha=opacity, lw=0)
     axes.set_xscale("log")
-    if quantity.endswith("seconds") or quantity == "mape":
+    if quantity.endswith("seconds"):
         axes.set_yscale("log")
     axes.set_xticks(sorted(results.study.sizes), [str(size) for size in sorted(results.study.sizes)])
     axes.minorticks_off()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,8 +64,8 @@ def _measured(results: Results) -> str:
     return (
         f"{counted(len(study.predictors), 'predictor')} ({listed(list(study.predictors))}) learnt "
         f"{counted(len(results.cases), 'objective')} of {counted(len(study.titles), 'problem')} from "
-        f"{listed([str(size) for size in sorted(study.sizes)])} architectures, with {counted(len(study.seeds), 'seed')} "
-        f"each: {counted(len(results.measurements), 'measurement')}."
+        f"{listed([str(size) for size in sorted(study.sizes)])} architectures, with "
+        f"{counted(len(study.seeds), 'seed')} each: {counted(len(results.measurements), 'measurement')}."
     )
 
 
@@ -101,7 +102,7 @@ def _setting(results: Results) -> dict[str, str]:
     return {
         "Predictors": ", ".join(study.predictors),
         "Problems": ", ".join(study.titles),
-        "Learnt from": f"{', '.join(map(str, sorted(study.sizes)))} architectures, the smaller sets within the larger ones",
+        "Learnt from": f"{', '.join(map(str, sorted(study.sizes)))} architectures, smaller sets within larger ones",
         "Measured on": f"architectures held out: {', '.join(held_out)}",
         "Seeds": (
             f"{', '.join(map(str, study.seeds))} (n = {len(study.seeds)}); all predictors of a seed see the same "
@@ -120,10 +121,12 @@ def _chart(results: Results, case: tuple[str, str], quantity: str) -> dict[str, 
             meta: Any = {"strategy": name}
             add_band(figure, index, name, band, over, meta, shape="linear", opacity=style.opacity(len(names)))
     sizes = sorted(results.study.sizes)
-    scale = {} if quantity == "kendall" else {"type": "log"}
+    scale = {"type": "log", "dtick": 1} if quantity.endswith("seconds") else {}
+    ends = [math.log10(sizes[0]) - 0.03, math.log10(sizes[-1]) + 0.03]
+    ticks = {"type": "log", "range": ends, "tickvals": sizes, "ticktext": [*map(str, sizes)]}
     layout(
         figure,
-        {"title": "Architectures learnt from", "type": "log", "tickvals": sizes, "ticktext": [*map(str, sizes)]},
+        {"title": "Architectures learnt from", **ticks},
         {"title": QUANTITIES[quantity], **scale},
     )
     return {key: figure.to_plotly_json()[key] for key in ("data", "layout")}
@@ -157,4 +160,4 @@ def _case(results: Results, number: int, case: tuple[str, str]) -> dict[str, Any
 def _interval(found: Interval | None, digits: int) -> str:
     if found is None:
         return "not defined"
-    return style.interval(found._asdict(), f"{{:.{digits}f}}".format) if found.count > 1 else f"{found.mean:.{digits}f}"
+    return style.interval(vars(found), f"{{:.{digits}f}}".format) if found.count > 1 else f"{found.mean:.{digits}f}"

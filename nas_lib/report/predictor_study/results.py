@@ -61,12 +61,13 @@ class Results:
         return Interval(found.mean, max(found.low, lowest), min(found.high, highest), found.count)
 
     def band(self, case: tuple[str, str], predictor: str, quantity: str) -> Band | None:
-        """Means over sizes within their intervals."""
+        """Means over sizes within their intervals; seconds, which are drawn on a logarithmic axis, have no extent."""
         found = {size: self.mean(case, predictor, size, quantity) for size in sorted(self.study.sizes)}
         there = {size: one for size, one in found.items() if one is not None}
         if not there:
             return None
-        mean, low, high = (np.array([getattr(one, end) for one in there.values()]) for end in ("mean", "low", "high"))
+        ends = ("mean", "mean", "mean") if quantity.endswith("seconds") else ("mean", "low", "high")
+        mean, low, high = (np.array([getattr(one, end) for one in there.values()]) for end in ends)
         return Band(np.array([*there]), mean, low, high)
 
     def held_out(self, title: str) -> int:
@@ -79,7 +80,8 @@ class Results:
 
         Not lower: the interval of the paired differences to the highest, seed by seed, holds 0.
         """
-        values = {name: self.values(case, name, size, "kendall") for name in self.study.predictors}
+        names: tuple[str, ...] = self.study.predictors
+        values = {name: self.values(case, name, size, "kendall") for name in names}
         first = max(values, key=lambda name: float(values[name].mean()))
         found = {}
         for name, own in values.items():
