@@ -92,7 +92,7 @@ def operations_on_edges(
     try:
         nodes = list(graphlib.TopologicalSorter(before).static_order())
     except graphlib.CycleError:
-        raise ValueError("the edges form a cycle") from None
+        raise ValueError("the edges form a cycle, allowed are those of a graph without any") from None
     starts, ends = {source for source, _ in edges}, {target for _, target in edges}
     inputs = [node for node in nodes if node not in ends]
     outputs = [node for node in nodes if node not in starts]
