@@ -1,5 +1,6 @@
 """Fronts, hypervolume and statistics across seeds. Every objective is minimised."""
 
+import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,10 +54,11 @@ def scale_of(histories: Sequence[History], names: Sequence[str], references: Seq
     points = objective_matrix([one for history in histories for one in history if one.counts], names)
     if not len(points):
         return None
-    return _box(points, references)
+    return box(points, references)
 
 
-def _box(points: np.ndarray, references: Sequence[float | None]) -> Scale:
+def box(points: np.ndarray, references: Sequence[float | None]) -> Scale:
+    """See `scale_of`: the box of points (n, m)."""
     ideal, worst = points.min(axis=0), points.max(axis=0)
     default = worst + MARGIN * (worst - ideal)
     reference = [default[i] if value is None else value for i, value in enumerate(references)]
@@ -78,25 +80,60 @@ def hypervolume(points: np.ndarray, scale: Scale) -> float:
 
 
 def running_hypervolume(points: np.ndarray, scale: Scale) -> np.ndarray:
-    """Hypervolume of the first 1, 2, ... n points (n, m), shape (n,).
-
-    A point adds what lies between it and the reference point, less what those before it dominate of that (exclusive
-    hypervolume: While, Bradstreet and Barone 2012).
-    """
-    import moocore
-
+    """Hypervolume of the first 1, 2, ... n points (n, m), shape (n,)."""
     scaled = _scaled(points, scale)
     if not len(scaled) or not scaled.shape[1]:
         return np.full(len(points), float(len(scaled) > 0))
-    reference = np.ones(scaled.shape[1])
-    members, value, values = np.empty((0, scaled.shape[1])), 0.0, []
+    members, value, values = scaled[:0], 0.0, []
     for point in scaled:
-        if (point < reference).all() and not (members <= point).all(axis=1).any():
-            before = moocore.hypervolume(np.maximum(members, point), ref=reference) if len(members) else 0.0
-            value += max(0.0, float(np.prod(reference - point) - before))
-            members = np.vstack([members[~(point <= members).all(axis=1)], point])
+        if gain := _gain(point, members):
+            value += gain
+            members = _joined(members, point)
         values.append(value)
     return np.array(values)
+
+
+def _gain(point: np.ndarray, members: np.ndarray) -> float:
+    """Hypervolume that a point (m,) adds to the members (k, m), all in units of the box.
+
+    What lies between it and the reference point, less what the members dominate of that (exclusive hypervolume: While,
+    Bradstreet and Barone 2012).
+    """
+    import moocore
+
+    if (point >= 1).any() or (members <= point).all(axis=1).any():
+        return 0.0
+    shared = moocore.hypervolume(np.maximum(members, point), ref=np.ones(len(point))) if len(members) else 0.0
+    return max(0.0, float(np.prod(1 - point) - shared))
+
+
+def _joined(members: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """The members (k, m) and a point (m,), less those it dominates."""
+    return np.vstack([members[~(point <= members).all(axis=1)], point])
+
+
+def most_improving(points: np.ndarray, members: np.ndarray, scale: Scale, count: int) -> list[int]:
+    """Indices of at most `count` of the points (n, m), each the one that adds most hypervolume to what the members
+    (k, m) and those chosen before it dominate; none that adds nothing.
+
+    Gains only shrink while points are chosen, so one is computed again only while its last gain leads (lazy greedy:
+    Minoux 1978).
+    """
+    scaled, taken = _scaled(points, scale), _scaled(members, scale)
+    if not len(scaled) or not scaled.shape[1]:
+        return []
+    queue = [(-gain, place) for place, point in enumerate(scaled) if (gain := _gain(point, taken))]
+    heapq.heapify(queue)
+    chosen: list[int] = []
+    while queue and len(chosen) < count:
+        _, place = heapq.heappop(queue)
+        gain = _gain(scaled[place], taken)
+        if queue and (-gain, place) > queue[0]:
+            heapq.heappush(queue, (-gain, place))
+        elif gain:
+            chosen.append(place)
+            taken = _joined(taken, scaled[place])
+    return chosen
 
 
 def _scaled(points: np.ndarray, scale: Scale) -> np.ndarray:
@@ -140,7 +177,7 @@ def spread_selection(members: History, names: Sequence[str], count: int) -> Hist
     if len(members) <= count:
         return list(members)
     points = objective_matrix(members, names)
-    scale = _box(points, [None] * len(names))
+    scale = box(points, [None] * len(names))
     chosen: list[int] = []
     for _ in range(count):
         rest = [index for index in range(len(members)) if index not in chosen]
@@ -158,7 +195,7 @@ def best_first(points: np.ndarray) -> list[int]:
 
     if not len(points):
         return []
-    scale = _box(points, [None] * points.shape[1])
+    scale = box(points, [None] * points.shape[1])
     extent = scale.reference - scale.ideal
     used = extent > 0
     if used.sum() < 2:

@@ -240,6 +240,31 @@ def test_the_running_hypervolume_is_that_of_the_points_so_far(objectives: int) -
     assert running[7] == running[6]
 
 
+def test_the_most_improving_points_are_chosen_one_after_another() -> None:
+    scale = Scale(ideal=np.zeros(2), reference=np.full(2, 10.0))
+    members = np.array([[5.0, 5.0]])
+    # Beside the member's square of 25: (1, 9) adds 4, (4, 4) adds 11, (3, 5) adds 10 and after (4, 4) still 5;
+    # (6, 6) and (5, 5) are dominated, (11, 0) is beyond the reference point.
+    points = np.array([[6, 6], [1, 9], [3, 5], [4, 4], [11, 0], [5, 5]], dtype=float)
+    assert pareto.most_improving(points, members, scale, 2) == [3, 2]
+    assert pareto.most_improving(points, members, scale, 6) == [3, 2, 1]
+    assert pareto.most_improving(points[:0], members, scale, 2) == []
+
+
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_the_most_improving_points_are_those_of_plain_greedy_choice(objectives: int) -> None:
+    rng = np.random.default_rng(objectives)
+    points, taken = rng.uniform(0.1, 1, (30, objectives)), rng.uniform(0.5, 1, (3, objectives))
+    points *= rng.uniform(0.8, 1, (30, 1)) / np.linalg.norm(points, axis=1, keepdims=True)
+    scale = Scale(ideal=np.zeros(objectives), reference=np.ones(objectives))
+    chosen = pareto.most_improving(points, taken, scale, 4)
+    for place in chosen:
+        values = [pareto.hypervolume(np.vstack([taken, point]), scale) for point in points]
+        assert values[place] == pytest.approx(max(values))
+        taken = np.vstack([taken, points[place]])
+    assert len(chosen) == 4
+
+
 def test_igd_plus_counts_only_what_falls_short_of_the_front() -> None:
     front = np.array([[0.0, 100.0], [2.0, 0.0]])  # in units of its range: (0, 1) and (1, 0)
     # (2, 50) is (1, 0.5): from (0, 1) it is 1 short in the first objective alone, from (1, 0) half in the second.

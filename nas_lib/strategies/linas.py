@@ -2,7 +2,8 @@
 
 Improved on the released code: genes without effect are masked; what is known is not proposed again; objectives that can
 be computed are, instead of being predicted; the inner search begins at the measured front, with another seed each time;
-every generation is predicted at once; where a space can be listed, all of it is predicted and nothing is searched.
+every generation is predicted at once; where a space can be listed, all of it is predicted and nothing is searched; a
+batch is chosen for the hypervolume it adds.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, StrictInt
 
-from nas_lib import predictors
+from nas_lib import pareto, predictors
 from nas_lib.predictors import PredictorName, Values
 from nas_lib.settings import Settings
 from nas_lib.spaces.genes import Numbers
@@ -33,6 +34,8 @@ from nas_lib.strategies.evolution import (
 from nas_lib.strategies.request import Request, Suggestion
 
 Predict = Callable[[Numbers], Values]
+POOL = 300
+"""Architectures that compete for a batch: the best predicted ones."""
 CHEAP: tuple[PredictorName, ...] = ("ridge", "svr", "gp")
 """Of these the one with the best rank correlation on held-out folds of the first population is used (`auto`); where
 architectures are graphs, `wl-gp` is one of them."""
@@ -50,6 +53,9 @@ class LINAS(Settings):
     """Of the inner search, where the space is too large to be listed."""
     predictor: Literal[PredictorName, "auto"] = "gp"
     """What predicts the objectives."""
+    selection: Literal["hypervolume", "crowding"] = "hypervolume"
+    """What a batch is chosen for: the hypervolume that its predictions add to what is measured; or, as published,
+    predicted rank and crowding among those that are not measured."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"genes"})
     objectives: ClassVar[tuple[int, int | None]] = (2, None)
@@ -64,7 +70,10 @@ class LINAS(Settings):
         predict = surrogate(request, self.predictor, self.population)
         rows, predicted = searched(request, predict, self.population, self.generations)
         new = np.array([key not in seen for key in space.keys(rows)], dtype=bool)
-        order = best_rows(predicted[new], request.count - len(suggestions))
+        wanted = request.count - len(suggestions)
+        order = best_rows(predicted[new], max(wanted, POOL) if self.selection == "hypervolume" else wanted)
+        if self.selection == "hypervolume":
+            order = order[adding_most(request, predicted[new][order], wanted)]
         found = rows[new][order]
         made = suggested(request, lambda *_: found, len(suggestions), "predicted")
         return suggestions + foretold(request, made, found, predicted[new][order])
@@ -119,6 +128,17 @@ def best_rows(values: Values, count: int) -> np.ndarray:
             front = front[np.argsort(-calc_crowding_distance(values[front]), kind="stable")]
         chosen, rest = np.concatenate([chosen, front[: count - len(chosen)]]), rest[~best]
     return chosen
+
+
+def adding_most(request: Request, predicted: Values, count: int) -> list[int]:
+    """Indices of `count` predictions (n, m), best rank first: those that add most hypervolume to what is measured, then
+    the first of the others."""
+    _, measured = known(request)
+    references = request.references or [None] * predicted.shape[1]
+    scale = pareto.box(np.concatenate([measured, predicted]), references)
+    chosen = pareto.most_improving(predicted, measured, scale, count)
+    others = np.setdiff1d(np.arange(len(predicted)), chosen)
+    return [*chosen, *others[: count - len(chosen)].tolist()]
 
 
 def searched(request: Request, predict: Predict, size: int, generations: int) -> tuple[Numbers, Values]:
