@@ -105,8 +105,8 @@ def test_a_predictor_of_graphs_is_refused_on_problems_that_are_none_before_a_sea
     laboratory = parse(TINY | {"strategies": [{"name": "linas", "predictor": "wl-gp"}, "random"]}, "")
     with pytest.raises(
         ProblemError,
-        match=r"^problems \(zdt1-3x3\): its architectures are not declared as graphs, which the predictor wl-gp of linas "
-        r"learns from$",
+        match=r"^problems \(zdt1-3x3\): its architectures are not declared as graphs, which the predictor wl-gp of "
+        r"linas learns from$",
     ):
         laboratory.checked_problems()
 
