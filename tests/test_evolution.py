@@ -121,7 +121,7 @@ def test_the_best_rows_are_the_front_then_the_least_crowded_of_the_next() -> Non
 @pytest.mark.parametrize(("selection", "wasted"), [("hypervolume", False), ("crowding", True)])
 def test_nothing_is_proposed_that_a_measured_architecture_is_expected_to_dominate(selection: str, wasted: bool) -> None:
     problem = Cell(genes=10, options=4, neighbours=0).problem()
-    strategy = LINAS(population=15, generations=20, predictor="ridge", selection=selection)  # type: ignore[arg-type]
+    strategy = LINAS(population=15, generations=20, predictor="ridge", selection=selection)
     history, _ = search(problem, strategy, 1, LaboratoryBudget(evaluations=60, batch=15))
     measured = np.array([list(one.objectives.values()) for one in history[:45]])
     expected = np.array([[one.metrics[f"predicted.{name}"] for name in problem.objectives] for one in history[45:]])
@@ -139,6 +139,12 @@ def test_the_inner_search_measures_nothing(cell: Problem) -> None:
     problem = SimpleNamespace(**{**vars(cell), "evaluate": counted})
     search(problem, LINAS(population=15, predictor="ridge"), 1, BUDGET)  # type: ignore[arg-type]
     assert calls == [15] * 6
+
+
+def final_hypervolume(problem: Problem, strategy: Strategy) -> float:
+    history, _ = search(problem, strategy, 1, BUDGET)
+    values = np.array([list(one.objectives.values()) for one in history])
+    return float(moocore.hypervolume(values, ref=problem.reference))
 
 
 def test_linas_learns_from_graphs_where_there_are_any(cell: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
