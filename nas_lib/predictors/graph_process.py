@@ -104,7 +104,9 @@ class GraphProcess:
         return (warped - self._centre) / self._scale
 
     def _warped(self, labels: Labels, *, deviation: bool) -> tuple[Values, Values]:
-        """Mean and standard deviation (n,) of warped targets, noise left out."""
+        """Mean and standard deviation (n,) of warped targets, noise left out; equal graphs are predicted once."""
+        _, first, place = np.unique(np.sort(labels[-1], axis=1), axis=0, return_index=True, return_inverse=True)
+        labels = labels[:, first]
         mean, variance = np.empty(labels.shape[1]), np.ones(labels.shape[1])
         for start in range(0, labels.shape[1], CHUNK):
             rows = slice(start, start + CHUNK)
@@ -114,7 +116,8 @@ class GraphProcess:
             if deviation:
                 explained = ((covariance @ self._inverse) * covariance).sum(axis=1)
                 variance[rows] = _own(self._bags, products, norms, self._weights) - explained
-        return mean * self._scale + self._centre, np.sqrt(np.maximum(variance, 1e-12)) * self._scale
+        mean, deviations = mean * self._scale + self._centre, np.sqrt(np.maximum(variance, 1e-12)) * self._scale
+        return mean[place.ravel()], deviations[place.ravel()]
 
 
 # --- bags of labels ------------------------------------------------------------------------------
