@@ -29,9 +29,10 @@ from common import median, show
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from nas_lib.evaluation.images import DeviceImages, to_device
 from nas_lib.evaluation.measures import device_name, parameters
 from nas_lib.evaluation.settings import Training
-from nas_lib.evaluation.training import DeviceData, prepare_device, to_device, train
+from nas_lib.evaluation.training import prepare_device, train
 from nas_lib.randomness import generator
 from nas_lib.spaces.generator import GeneratorSpace
 from nas_lib.tasks.data import ImageData, Shape, Split
@@ -63,7 +64,7 @@ def loaded(loader: DataLoader[Any], device: torch.device) -> Iterable[tuple[Tens
         yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
-def sliced(data: DeviceData, steps: int) -> Iterable[tuple[Tensor, Tensor]]:
+def sliced(data: DeviceImages, steps: int) -> Iterable[tuple[Tensor, Tensor]]:
     for index in torch.randperm(len(data.train), device=data.mean.device).tensor_split(steps):
         yield (data.train.images[index].float() / 255 - data.mean) / data.std, data.train.labels[index]
 
@@ -95,14 +96,14 @@ def by_hand(network: nn.Module, batches: Batches, settings: Training, epochs: in
             schedule.step()
 
 
-def by_platform(network: nn.Module, data: DeviceData, settings: Training, epochs: int) -> None:
+def by_platform(network: nn.Module, data: DeviceImages, settings: Training, epochs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint.pt"
         train(
             network,
             data,
             settings,
-            validation=None,
+            watched=None,
             epochs=epochs,
             schedule_epochs=epochs,
             seed=0,

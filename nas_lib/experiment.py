@@ -18,17 +18,20 @@ from nas_lib.configuration import (
     refuse_other_kind,
     valid_sections,
 )
-from nas_lib.evaluation.objectives import Constraint, Objective
+from nas_lib.evaluation.objectives import MEASURES, Constraint, Objective
 from nas_lib.evaluation.settings import Latency, Resources, Training
 from nas_lib.layout import ExperimentFolder
 from nas_lib.settings import Settings
 from nas_lib.spaces import SpaceSettings
 from nas_lib.strategies import StrategySettings, impossible, other_count
 from nas_lib.strategies.request import Plan
-from nas_lib.tasks import TaskSettings
+from nas_lib.tasks import TaskSettings, training_defaults
 
 ATTEMPTS = 4
 """Times a candidate whose process dies without finishing an epoch is tried before it is recorded as failed."""
+
+LATER = frozenset({"steps", "optimizer", "schedule", "plateau_factor", "keep_best", "early_stop"})
+"""Settings of a training that searches begun before there were any do not name."""
 
 
 class Budget(Settings):
@@ -98,7 +101,8 @@ class Finalists(Settings):
     repeats: StrictInt = Field(default=2, ge=1)
     """Trainings of each network, with different seeds."""
     epochs: StrictInt = Field(default=20, ge=1)
-    """Epochs of each training, on the training and validation images together."""
+    """Epochs of each training: of images on the training and validation images together, of sequences on the training
+    split."""
     training: Training | None = None
     """How finalists are trained, a whole section of its own: keys that are not given have their usual defaults.
     Default: as the candidates."""
@@ -117,7 +121,8 @@ class Transfer(Settings):
     repeats: StrictInt = Field(default=2, ge=1)
     """Trainings of each finalist, with different seeds."""
     epochs: StrictInt = Field(default=20, ge=1)
-    """Epochs of each training, on the training and validation images together."""
+    """Epochs of each training: of images on the training and validation images together, of sequences on the training
+    split."""
     training: Training | None = None
     """How they are trained. Default: as on the first data set."""
 
@@ -158,7 +163,8 @@ class Experiment(Settings):
     budget: Budget = Budget()
     """How much each search may spend."""
     training: Training = Training()
-    """How candidates are trained, and finalists unless they have a section of their own."""
+    """How candidates are trained, and finalists unless they have a section of their own. Tasks of sequences have
+    defaults of their own."""
     latency: Latency = Latency()
     """How latency is measured."""
     seeds: tuple[StrictInt, ...] = Field(default=(1,), min_length=1)
@@ -285,11 +291,34 @@ def parse(content: object, source: str) -> Experiment:
         ConfigurationError: all mistakes, one line each: source, path of the key, what was found, what is allowed.
     """
     refuse_other_kind(content, "experiment", source)
+    content = _with_defaults_of_tasks(content)
     experiment, mistakes = checked(Experiment, content, source)
-    mistakes += _impossible_combinations(valid_sections(Experiment, cast(Mapping[str, Any], content)))
+    sections = valid_sections(Experiment, cast(Mapping[str, Any], content))
+    mistakes += _impossible_combinations(sections)
+    if "task" in sections:
+        mistakes += [*_other_modality(sections), *_impossible_trainings(sections)]
     if mistakes or experiment is None:
         raise ConfigurationError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
     return experiment
+
+
+def _with_defaults_of_tasks(content: object) -> object:
+    """Every section of training with the defaults of its task in place of what it does not say."""
+    if not isinstance(content, Mapping):
+        return content
+
+    def filled(training: object, task: object) -> object:
+        defaults = training_defaults(task.get("name")) if isinstance(task, Mapping) else {}
+        return {**defaults, **training} if isinstance(training, Mapping) else training
+
+    task = content.get("task")
+    found = dict(content) | {"training": filled(content.get("training", {}), task)}
+    for section in ("finalists", "transfer"):
+        inside = found.get(section)
+        if isinstance(inside, Mapping) and "training" in inside:
+            its = inside.get("task") if section == "transfer" else task
+            found[section] = {**inside, "training": filled(inside["training"], its)}
+    return found
 
 
 def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
@@ -336,6 +365,58 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
                 yield f"{where}: found {count} objectives, allowed is {allowed}"
 
 
+def _other_modality(sections: Mapping[str, Any]) -> Iterable[str]:
+    """What does not go with the kind of data of the task: images or sequences."""
+    task, space, transfer = sections["task"], sections.get("space"), sections.get("transfer")
+    if space and space.modality != task.modality:
+        yield f"space: {space.name!r} makes networks for {space.modality}, the task {task.name!r} has {task.modality}"
+    if transfer and transfer.task.modality != task.modality:
+        yield (
+            f"transfer.task: found {transfer.task.name!r} with {transfer.task.modality}, allowed is a task with "
+            f"{task.modality}, as the search has"
+        )
+    for section in ("objectives", "constraints"):
+        for index, entry in enumerate(sections.get(section, ())):
+            if entry.name in MEASURES - {*task.measures}:
+                yield (
+                    f"{section}.{index}.name: the task {task.name!r} has no {entry.name}, allowed is "
+                    f"{', '.join(task.measures)} or a cost"
+                )
+            if entry.name == "blocks" and space and "size" not in space.operators():
+                yield f"{section}.{index}.name: found 'blocks', which the space {space.name!r} does not count"
+
+
+def _impossible_trainings(sections: Mapping[str, Any]) -> Iterable[str]:
+    """Settings of training that the data have no use for, or that need what is not there."""
+    task, transfer, budget = sections["task"], sections.get("transfer"), sections.get("budget")
+    finalists = sections.get("finalists")
+    trainings = [("training", sections.get("training"), task)]
+    trainings += [("finalists.training", finalists and finalists.training, task)]
+    trainings += [("transfer.training", transfer and transfer.training, transfer and transfer.task)]
+    for where, training, its in trainings:
+        if training is None:
+            continue
+        for key in ("crop_padding", "horizontal_flip", "cutout"):
+            if its.modality != "images" and getattr(training, key):
+                yield f"{where}.{key}: found {getattr(training, key)}, allowed with {its.modality} is none"
+        rule = training.early_stop
+        if rule and rule.figure not in its.measures:
+            allowed = ", ".join(its.measures)
+            yield f"{where}.early_stop.figure: the task {its.name!r} has no {rule.figure}, allowed is {allowed}"
+        if rule and budget and rule.short_epochs > budget.epochs:
+            found = f"{where}.early_stop.short_epochs: found {rule.short_epochs}"
+            yield f"{found}, allowed is at most budget.epochs, which is {budget.epochs}"
+    if not finalists or not finalists.count or task.finalists_validate:
+        return
+    where, training, _ = trainings[1] if finalists.training else trainings[0]
+    needing = {"schedule": "plateau", "keep_best": True}
+    for key in [key for key, value in needing.items() if training and getattr(training, key) == value]:
+        yield (
+            f"{where}.{key}: found {getattr(training, key)!r}, which needs validation data; finalists of {task.name!r} "
+            "are trained on these too, so give them a `training` of their own"
+        )
+
+
 def schema() -> dict[str, Any]:
     """JSON schema of the configuration, for editors."""
     return Experiment.model_json_schema()
@@ -366,8 +447,12 @@ def settings_of(experiment: Experiment, label: str) -> dict[str, object]:
 
 
 def _deciding(training: Mapping[str, object]) -> dict[str, object]:
-    """The settings of a training that decide its result."""
-    return {key: value for key, value in training.items() if key != "checkpoint_seconds"}
+    """The settings of a training that decide its result; later keys only where they say something."""
+    return {
+        key: value
+        for key, value in training.items()
+        if key != "checkpoint_seconds" and not (key in LATER and value == Training.model_fields[key].default)
+    }
 
 
 def refuse_other_settings(experiment: Experiment, source: str) -> None:

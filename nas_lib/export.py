@@ -6,19 +6,19 @@ import os
 from typing import TYPE_CHECKING
 
 from nas_lib.layout import write_json, write_text
-from nas_lib.records import Evaluation, Export, Finalist
+from nas_lib.records import Export, Finalist
 from nas_lib.search import Search
+from nas_lib.spaces import Space
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nas_lib.evaluation.classifier import Classifier
-    from nas_lib.tasks.data import Shape
+    from nas_lib.evaluation.deployed import Deployed
 
-IMAGES = 256
-"""Validation images on which an exported file is compared with PyTorch."""
+INPUTS = 256
+"""Validation images or sequences on which an exported file is compared with PyTorch."""
 EXAMPLES = 4
-"""Of these, how many are kept with their logits, for whoever deploys a file."""
+"""Of these, how many are kept with their outputs, for whoever deploys a file."""
 
 
 def export_finalist(search: Search, rank: int) -> None:
@@ -28,7 +28,7 @@ def export_finalist(search: Search, rank: int) -> None:
 
     Raises:
         FileNotFoundError: the finalist has not been retrained yet.
-        DataError: the validation images cannot be read.
+        DataError: the validation split cannot be read.
     """
     folder = search.folder
     finalist = Finalist.model_validate_json(folder.finalist(rank).read_text())
@@ -45,55 +45,49 @@ def _export(search: Search, finalist: Finalist) -> Export:
     if repeat is None:
         return Export(rank=rank, status="failed", reason="none of its trainings succeeded")
 
-    import torch
-
     from nas_lib.evaluation import exporting, training
-    from nas_lib.evaluation.classifier import WeightsError
+    from nas_lib.evaluation.candidate import identity
+    from nas_lib.evaluation.deployed import WeightsError, load_model
     from nas_lib.report import card
 
     experiment, folder = search.experiment, search.folder.model(rank)
-    training.prepare_device("cpu", experiment.resources.threads)
+    device = training.prepare_device("cpu", experiment.resources.threads)
     data = experiment.task.for_search()
-    images = torch.from_numpy(data.held_out.images[:IMAGES]).float() / 255
+    there = training.to_device(data, device)
+    inputs = there.examples(INPUTS)
+    space: Space = experiment.space
+    untrained = there.deployed(space.build(repeat.proposal.genotype, data.shape))
     try:
-        classifier = _classifier(search, repeat, rank, data.shape)
+        model = load_model(search.folder.weights(rank), untrained, identity(repeat.proposal))
     except WeightsError as error:
         return Export(rank=rank, status="failed", reason=str(error))
-    files = exporting.export(classifier, images, folder)
+    files = exporting.export(model, inputs, folder)
     reasons = [f"{name}: {file.reason}" for name, file in files.items() if file.status == "failed"]
     result = Export(rank=rank, status="failed" if reasons else "ok", reason="; ".join(reasons), files=files)
-    _write_examples(search, rank, classifier, images[:EXAMPLES])
+    _write_examples(search, rank, model, inputs[:EXAMPLES])
     content = card.content(
         search,
         finalist,
         result,
         data.class_names,
         tolerance=(exporting.ABSOLUTE_TOLERANCE, exporting.RELATIVE_TOLERANCE),
-        depends_on_batch=exporting.depends_on_batch(classifier, images),
+        depends_on_batch=exporting.depends_on_batch(model, inputs),
     )
     write_json(folder / "card.json", content)
     write_text(folder / "card.md", card.markdown(content))
     return result
 
 
-def _classifier(search: Search, repeat: Evaluation, rank: int, shape: Shape) -> Classifier:
-    from nas_lib.evaluation.candidate import identity
-    from nas_lib.evaluation.classifier import load_classifier
-
-    network = search.experiment.space.build(repeat.proposal.genotype, shape)
-    return load_classifier(search.folder.weights(rank), network, identity(repeat.proposal))
-
-
-def _write_examples(search: Search, rank: int, classifier: Classifier, images: Tensor) -> None:
-    """A few validation images with their logits, as arrays `images` and `logits`."""
+def _write_examples(search: Search, rank: int, model: Deployed, inputs: Tensor) -> None:
+    """A few validation inputs with their outputs, as arrays called as in the files, first inputs, then outputs."""
     import numpy as np
     import torch
 
     with torch.no_grad():
-        logits = classifier(images)
+        outputs = model(inputs)
     path = search.folder.model(rank) / "examples.npz"
     partial = path.with_name(f".{os.getpid()}.{path.name}")
-    np.savez(partial, images=images.numpy(), logits=logits.numpy())
+    np.savez(partial, **dict(zip(model.names, (inputs.numpy(), outputs.numpy()), strict=True)))
     partial.replace(path)
 
 

@@ -32,11 +32,14 @@ class Proposal(Record):
     hash: str
     """Canonical hash of the architecture: equal for equal architectures."""
     epochs: int
-    """Fidelity: epochs this candidate is trained for, those inherited by `warm_start` included."""
+    """Fidelity: epochs this candidate is trained for, those of a training that it continues included."""
     origin: str = ""
     """How the strategy came to it, for example `initial` or `expected improvement`."""
     warm_start: Candidate | None = None
-    """The evaluation whose training it continues, with the same architecture at a higher fidelity."""
+    """The evaluation whose training it continues, with the same architecture at a higher fidelity; or, of another
+    architecture, its parent, from whose trained weights it begins a training of its own."""
+    changes: list[dict[str, Any]] = Field(default_factory=list)
+    """How the architecture of `warm_start`, its parent, was changed into this one, as the space tells it."""
     bracket: int | None = None
     """Which candidates compete for a higher fidelity: those of one bracket. None where there is only one fidelity."""
     full: bool = True
@@ -48,6 +51,10 @@ class Proposal(Record):
     def candidate(self) -> Candidate:
         """Its address within the search."""
         return (self.round, self.slot)
+
+    def continues(self, other: "Proposal") -> bool:
+        """Whether a warm start from another proposal goes on with its training, as of the same architecture."""
+        return self.warm_start == other.candidate and self.hash == other.hash
 
 
 class Cost(Record):
@@ -129,7 +136,7 @@ class Finalist(Record):
     """What the search knew of it; None where the front had fewer members than finalists were asked for."""
     repeats: list[Evaluation] = Field(default_factory=list)
     """One per training, network by network; those of one network have the same genotype, and the first network is the
-    chosen one. `metrics["test_error"]` and `metrics["test_loss"]` are of the test split."""
+    chosen one. What `metrics` call `test_...`, for example `test_error`, is of the test split."""
 
     @property
     def exported(self) -> Evaluation | None:
@@ -161,13 +168,13 @@ class ExportedFile(Record):
     reason: str = ""
     """Why there is no such file, in one line; empty where there is one."""
     images: int = 0
-    """Validation images it was compared on."""
+    """Validation images or sequences it was compared on."""
     largest_difference: float | None = None
-    """Largest absolute difference of a logit; None where it could not be compared."""
+    """Largest absolute difference of an output; None where it could not be compared."""
     share_of_tolerance: float | None = None
     """The largest difference as a share of the one allowed: up to 1 is accepted."""
     other_classes: int = 0
-    """Images for which another class came first."""
+    """Images, or steps of sequences, for which another output was the largest."""
 
 
 class Export(Record):

@@ -58,7 +58,7 @@ class Search:
 
     @property
     def keeps_weights(self) -> bool:
-        """Whether later proposals may continue a finished training."""
+        """Whether later proposals may continue a finished training, or begin with its weights."""
         return self.experiment.strategy(self.label).keeps_weights
 
     def model_name(self, rank: int) -> str:
@@ -105,6 +105,7 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
             epochs=suggestion.epochs or experiment.budget.epochs,
             origin=suggestion.origin,
             warm_start=suggestion.warm_start and (known[suggestion.warm_start].duplicate_of or suggestion.warm_start),
+            changes=list(suggestion.changes),
             bracket=suggestion.bracket,
             full=(suggestion.epochs or experiment.budget.epochs) == experiment.budget.epochs,
         )
@@ -122,13 +123,15 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
 
 
 def epochs_of(proposals: Iterable[Proposal]) -> int:
-    """Epochs that have to be trained for some proposals, without those that a warm start inherits.
+    """Epochs that have to be trained for some proposals, without those of trainings that are continued.
 
     The proposals of all warm starts must be among them.
     """
     known = {proposal.candidate: proposal for proposal in proposals}
     new = [proposal for proposal in known.values() if proposal.duplicate_of is None]
-    return sum(proposal.epochs - (known[proposal.warm_start].epochs if proposal.warm_start else 0) for proposal in new)
+    before = [known[proposal.warm_start] if proposal.warm_start else None for proposal in new]
+    continued = sum(one.epochs for proposal, one in zip(new, before, strict=True) if one and proposal.continues(one))
+    return sum(proposal.epochs for proposal in new) - continued
 
 
 def _expanded(search: Search, round: int, suggestions: Sequence[Suggestion]) -> list[Suggestion]:
@@ -220,12 +223,14 @@ def evaluate_job(search: Search, round: int, job: int, bench: GetBench, attempt:
         from nas_lib.evaluation import candidate
 
         work = search.folder.work(proposal.candidate)
+        start = warm_start_of(search.folder, proposal)
         return candidate.evaluate(
             bench(),
             proposal,
             seed=seed_of(search.seed, "train", *_begun_as(search.folder, proposal)),
             checkpoint=checkpoint_of(work),
-            inherit=proposal.warm_start and checkpoint_of(search.folder.work(proposal.warm_start)),
+            inherit=checkpoint_of(search.folder.work(start.candidate)) if start else None,
+            child=start is not None and not proposal.continues(start),
             on_epoch=lambda progress: report_epoch(work, proposal, progress),
         )
 
@@ -239,10 +244,17 @@ def evaluate_job(search: Search, round: int, job: int, bench: GetBench, attempt:
 
 def _begun_as(folder: SearchFolder, proposal: Proposal) -> Candidate:
     """The candidate whose training a proposal continues, over all warm starts: they have one stream of randomness."""
-    while proposal.warm_start is not None:
-        round, slot = proposal.warm_start
-        proposal = read_proposals(folder, round)[slot]
+    while (before := warm_start_of(folder, proposal)) is not None and proposal.continues(before):
+        proposal = before
     return proposal.candidate
+
+
+def warm_start_of(folder: SearchFolder, proposal: Proposal) -> Proposal | None:
+    """The proposal whose training another continues, or with whose weights it begins."""
+    if proposal.warm_start is None:
+        return None
+    round, slot = proposal.warm_start
+    return read_proposals(folder, round)[slot]
 
 
 def checkpoint_of(work: Path) -> Path:
@@ -398,6 +410,7 @@ def table(history: History) -> pd.DataFrame:
                 "epochs": proposal.epochs,
                 "origin": proposal.origin,
                 "warm_start": json.dumps(proposal.warm_start),
+                "changes": json.dumps(proposal.changes),
                 "bracket": proposal.bracket,
                 "full": proposal.full,
                 "duplicate_of": json.dumps(proposal.duplicate_of),

@@ -215,7 +215,7 @@ def _log_model(
     tags: dict[str, str],
     params: dict[str, str],
 ) -> LoggedModel:
-    """The ONNX file as MLflow's model, with its signature and an image as input example."""
+    """The ONNX file as MLflow's model, with its signature and one of its inputs as example."""
     from importlib.metadata import version
 
     import mlflow.onnx
@@ -224,14 +224,15 @@ def _log_model(
     from mlflow.models import infer_signature
 
     with np.load(files / "examples.npz", allow_pickle=False) as examples:
-        images, logits = examples["images"], examples["logits"]
+        names = examples.files
+        inputs, outputs = (examples[name] for name in names)
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model"
         mlflow.onnx.save_model(
             onnx.load(files / ONNX),
             path,
-            signature=infer_signature(images, {"logits": logits}),
-            input_example=images[:1],
+            signature=infer_signature(inputs, {names[1]: outputs}),
+            input_example=inputs[:1],
             pip_requirements=[
                 f"{package}=={version(package)}" for package in ("mlflow", "onnx", "onnxruntime", "numpy")
             ],

@@ -14,7 +14,8 @@ import torch
 from nas_lib import search as loop
 from nas_lib.evaluation import exporting, training
 from nas_lib.evaluation.candidate import identity
-from nas_lib.evaluation.classifier import Classifier, WeightsError, load_classifier
+from nas_lib.evaluation.deployed import Classifier, WeightsError, load_model
+from nas_lib.evaluation.images import DeviceImages
 from nas_lib.evaluation.settings import Training
 from nas_lib.export import export_finalist, read_export
 from nas_lib.layout import write_json
@@ -23,7 +24,7 @@ from nas_lib.records import Cost, Evaluation, Export, Finalist, Proposal
 from nas_lib.report import card
 from nas_lib.search import Search
 from nas_lib.spaces.generator import GeneratorSpace, WattsStrogatz
-from nas_lib.tasks.data import Shape
+from nas_lib.tasks.data import ImageData, Shape
 from tests.test_search import tiny
 
 LEVEL = WattsStrogatz(model="WS", nodes=(4, 4), k=(2, 2), p=(0.5, 0.5))
@@ -58,11 +59,15 @@ def finalist(search: Search) -> Finalist:
 def built(search: Search, finalist: Finalist) -> Classifier:
     repeat = finalist.repeats[0]
     network = search.experiment.space.build(repeat.proposal.genotype, Shape(1, 8, 8, 10))
-    return load_classifier(search.folder.weights(0), network, identity(repeat.proposal))
+    mean, std = torch.zeros(2, 1, 1, 1, 1)
+    found = load_model(search.folder.weights(0), Classifier(network, mean, std), identity(repeat.proposal))
+    assert isinstance(found, Classifier)
+    return found
 
 
 def test_the_exported_weights_are_those_of_the_first_training(search: Search, finalist: Finalist) -> None:
     data = training.to_device(search.experiment.task.for_finalists(), torch.device("cpu"))
+    assert isinstance(data, DeviceImages)
     with torch.no_grad():
         logits = built(search, finalist)(data.held_out.images.float() / 255)
     error = (logits.argmax(1) != data.held_out.labels).float().mean().item()
@@ -72,7 +77,9 @@ def test_the_exported_weights_are_those_of_the_first_training(search: Search, fi
 
 def test_both_files_give_the_logits_of_pytorch_for_any_batch(search: Search, finalist: Finalist) -> None:
     folder = search.folder.model(0)
-    images = torch.from_numpy(search.experiment.task.for_search().held_out.images).float() / 255
+    data = search.experiment.task.for_search()
+    assert isinstance(data, ImageData)
+    images = torch.from_numpy(data.held_out.images).float() / 255
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     program = torch.export.load(folder / "model.pt2").module()
     for batch in (images[:1], images[3:6], images[:40]):
@@ -197,7 +204,7 @@ def test_weights_that_are_missing_damaged_or_of_another_training_are_a_failed_ex
     write_finalist(other, finalist.model_copy(update={"repeats": later}))
     assert reason().startswith("weights.pt is of another training")
     with pytest.raises(WeightsError):
-        load_classifier(tmp_path / "nothing.pt", torch.nn.Identity(), "")
+        load_model(tmp_path / "nothing.pt", a_classifier(SMALL), "")
 
 
 # --- one network -----------------------------------------------------------------------------------
@@ -230,10 +237,10 @@ SMALL = Shape(1, 8, 8, 3)
 
 def bent(
     change: Callable[[np.ndarray], np.ndarray],
-) -> Callable[[torch.export.ExportedProgram, Path], exporting.Model]:
+) -> Callable[..., exporting.Model]:
     """A maker of a file that answers as `change` says."""
 
-    def make(program: torch.export.ExportedProgram, path: Path) -> exporting.Model:
+    def make(program: torch.export.ExportedProgram, path: Path, names: tuple[str, str]) -> exporting.Model:
         path.write_text("a file")
         module = program.module()
         return lambda images: change(module(images).detach().numpy())
@@ -244,7 +251,7 @@ def bent(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda logits: logits + 0.01, "a logit differs from PyTorch's by"),
+        (lambda logits: logits + 0.01, "one of the logits differs from PyTorch's by"),
         (lambda logits: logits * np.nan, "are not finite"),
         (lambda logits: logits[:, :2], "logits (1, 2) for a batch of 1"),
     ],

@@ -382,8 +382,8 @@ def test_three_objectives_show_every_pair(tmp_path: Path) -> None:
     pairs = [[charts[f"front-{n}"]["layout"][f"{axis}axis"]["title"]["text"] for axis in "xy"] for n in (1, 2, 3)]
     assert pairs == [
         ["Parameters (count)", "Validation error (%)"],
-        ["Latency, median (ms)", "Validation error (%)"],
-        ["Latency, median (ms)", "Parameters (count)"],
+        ["Latency, median (ms per pass or step)", "Validation error (%)"],
+        ["Latency, median (ms per pass or step)", "Parameters (count)"],
     ]
 
 
@@ -448,8 +448,8 @@ def test_a_folder_without_git_has_no_commit(tmp_path: Path) -> None:
     [
         ("error", 0.0556, "5.56 %"),
         ("parameters", 12345.0, "12,345"),
-        ("latency", 1.23456, "1.23 ms"),
-        ("activation_memory", 4096.0, "4,096 bytes per image"),
+        ("latency", 1.23456, "1.23 ms per pass or step"),
+        ("activation_memory", 4096.0, "4,096 bytes per image or step"),
     ],
 )
 def test_figures_are_shown_with_their_units_in_few_digits(name: str, value: float, shown: str) -> None:

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas_lib.evaluation import candidate, measures, training
 from nas_lib.evaluation.candidate import Bench, evaluate, retrain
+from nas_lib.evaluation.images import EVALUATION_BATCH, augment
 from nas_lib.evaluation.meters import Usage
 from nas_lib.evaluation.settings import Latency, Training
 from nas_lib.records import Evaluation, Proposal, without_wall_clock
@@ -219,7 +220,7 @@ def batch() -> torch.Tensor:
 
 
 def draw(settings: Training, seed: int = 0) -> torch.Tensor:
-    return training.augment(batch(), settings, torch.Generator().manual_seed(seed))
+    return augment(batch(), settings, torch.Generator().manual_seed(seed))
 
 
 def test_no_augmentation_leaves_images_alone() -> None:
@@ -356,7 +357,7 @@ def test_a_network_that_takes_no_memory_gives_the_same_estimate(bench: Bench) ->
     network = SPACE.build(proposal().genotype, SHAPE)
     settings = bench.training
     needed = candidate._memory_needed(bench, proposal())
-    assert needed == measures.training_memory(network, SHAPE, settings, training.EVALUATION_BATCH)
+    assert needed == measures.training_memory(network, SHAPE, settings, EVALUATION_BATCH)
     too_small = changed(bench, space=SPACE.model_copy(update={"parameters": 10}))
     assert candidate._memory_needed(too_small, proposal()) == 0
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
 from nas_lib.evaluation import measures, training
-from nas_lib.evaluation.classifier import Classifier, save_classifier
+from nas_lib.evaluation.deployed import save_model
 from nas_lib.evaluation.devices import Claim
 from nas_lib.evaluation.meters import Counter, Meter
+from nas_lib.evaluation.modality import DeviceData, Part
 from nas_lib.evaluation.settings import Latency, Training
 from nas_lib.randomness import seed_of
-from nas_lib.records import Cost, Evaluation, Proposal
-from nas_lib.spaces import Space, TooLargeError
-from nas_lib.tasks.data import Shape
+from nas_lib.records import Cost, Evaluation, Genotype, Proposal
+from nas_lib.spaces import Inheriting, Sized, Space, TooLargeError
+from nas_lib.tasks.data import SequenceShape, Shape
 
 log = logging.getLogger(__name__)
 OUT_OF_MEMORY = "out of memory"
@@ -31,8 +34,8 @@ class Bench:
     """Everything the evaluations of one job share: data on the device and settings."""
 
     space: Space
-    data: training.DeviceData
-    shape: Shape
+    data: DeviceData
+    shape: Shape | SequenceShape
     training: Training
     latency: Latency
     objectives: Sequence[str]
@@ -54,15 +57,17 @@ def evaluate(
     seed: int,
     checkpoint: Path,
     inherit: Path | None = None,
+    child: bool = False,
     on_epoch: Callable[[training.Progress], None] = lambda _: None,
 ) -> Evaluation:
     """Train a proposal on the training split and measure its objectives on the validation split.
 
-    `checkpoint` is where its training continues after a kill; `inherit` is the finished checkpoint of its warm start.
+    `checkpoint` is where its training continues after a kill; `inherit` is the finished checkpoint of its warm start,
+    whose training is continued. The `child` of another network only takes weights from it.
     Every failure is returned as an evaluation with its reason.
     """
     return _recorded(
-        bench, proposal, lambda meter: _evaluate(bench, proposal, seed, checkpoint, inherit, on_epoch, meter)
+        bench, proposal, lambda meter: _evaluate(bench, proposal, seed, checkpoint, inherit, child, on_epoch, meter)
     )
 
 
@@ -77,20 +82,26 @@ def retrain(
 ) -> Evaluation:
     """Train a finalist from scratch and read the test split once, at the end.
 
-    `bench.data` is the finalists' data: training and validation images together, test images held out. `weights` is
-    where the trained network is written, as a `Classifier`.
+    `bench.data` is the finalists' data, with the test split held out. `weights` is where the trained network is
+    written, as others use it.
     """
 
     def run(meter: Meter) -> Evaluation:
-        network, progress = _trained(bench, proposal, seed, checkpoint, None, on_epoch, meter, validate=False)
-        error, loss = training.measure(network, bench.data.held_out, bench.data, bench.training)
+        torch.manual_seed(seed_of(seed, "weights"))
+        network = bench.space.build(proposal.genotype, bench.shape)
+        watched: Part | None = "validation" if bench.data.has_validation else None
+        progress = _train(bench, network, proposal, seed, checkpoint, on_epoch, meter, watched=watched)
+        measured = bench.data.measure(network, "held_out", bench.training)
+        further = bench.data.further(network, bench.training)
         if weights is not None:
-            save_classifier(weights, Classifier(network, bench.data.mean, bench.data.std), identity(proposal))
+            save_model(weights, bench.data.deployed(network), identity(proposal))
         return Evaluation(
             proposal=proposal,
             status="ok",
-            metrics={"test_error": error, "test_loss": loss, **_size(network, bench)},
-            wall_clock={"device": measures.device_name(bench.data.train.labels.device)},
+            metrics={f"test_{name}": value for name, value in measured.items()}
+            | further
+            | _size(network, bench, proposal.genotype),
+            wall_clock={"device": measures.device_name(bench.data.device)},
             curves=progress.curves,
             cost=Cost(seconds=progress.seconds, epochs=progress.epoch, **progress.usage._asdict()),
         )
@@ -104,47 +115,90 @@ def _evaluate(
     seed: int,
     checkpoint: Path,
     inherit: Path | None,
+    child: bool,
     on_epoch: Callable[[training.Progress], None],
     meter: Meter,
 ) -> Evaluation:
-    inherited = 0 if inherit is None else training.epochs_in(inherit)
-    network, progress = _trained(bench, proposal, seed, checkpoint, inherit, on_epoch, meter, validate=True)
-    size = _size(network, bench)
-    wall_clock: dict[str, float | int | str] = {"device": measures.device_name(bench.data.train.labels.device)}
+    torch.manual_seed(seed_of(seed, "weights"))
+    network = bench.space.build(proposal.genotype, bench.shape)
+    continued, epochs = None, proposal.epochs
+    notes: dict[str, float | int] = {}
+    if inherit is not None and child:
+        epochs, notes = _inherit(bench, network, proposal, inherit)
+    elif inherit is not None:
+        continued = inherit
+    trained_before = 0 if continued is None else training.epochs_in(continued)
+    progress = _train(
+        bench,
+        network,
+        proposal,
+        seed,
+        checkpoint,
+        on_epoch,
+        meter,
+        watched="held_out",
+        epochs=epochs,
+        inherit=continued,
+    )
+    size = _size(network, bench, proposal.genotype)
+    wall_clock: dict[str, float | int | str] = {"device": measures.device_name(bench.data.device)}
     if "latency" in {*bench.objectives, *bench.limits}:
         wall_clock |= measures.latency(network, bench.shape, bench.latency)
-    figures = {"error": progress.curves["validation_error"][-1], **size, **wall_clock}
+    measured = progress.measured(bench.training)
+    figures = {**measured, **size, **wall_clock}
+    further = bench.data.further(network, bench.training)
     return Evaluation(
         proposal=proposal,
         status="ok",
         objectives={name: float(figures[name]) for name in bench.objectives},
         constraints={name: float(figures[name]) - limit for name, limit in bench.limits.items()},
-        metrics={"error": figures["error"], **size},
+        metrics={**measured, **further, **size, **notes},
         wall_clock=wall_clock,
         curves=progress.curves,
-        cost=Cost(seconds=progress.seconds, epochs=progress.epoch - inherited, **progress.usage._asdict()),
+        cost=Cost(seconds=progress.seconds, epochs=progress.epoch - trained_before, **progress.usage._asdict()),
     )
 
 
-def _trained(
+def _inherit(bench: Bench, network: nn.Module, proposal: Proposal, inherit: Path) -> tuple[int, dict[str, float | int]]:
+    """Give a network what fits of its parent's weights; for how many epochs it is then trained, and why.
+
+    A training that continues after a kill comes here again and finds the same.
+    """
+    state, figures = training.inherited(inherit)
+    cast(Inheriting, bench.space).inherit(state, network, proposal.changes)
+    rule = bench.training.early_stop
+    if rule is None:
+        return proposal.epochs, {}
+    training.move(network, bench.data.device)
+    before = bench.data.measure(network, "held_out", bench.training)[rule.figure]
+    near = before - figures[rule.figure] < rule.threshold  # false for NaN
+    epochs = min(rule.short_epochs, proposal.epochs) if near else proposal.epochs
+    notes = {f"parent_{rule.figure}": figures[rule.figure], "trained_epochs": epochs}
+    return epochs, notes | ({f"inherited_{rule.figure}": before} if math.isfinite(before) else {})
+
+
+def _train(
     bench: Bench,
+    network: nn.Module,
     proposal: Proposal,
     seed: int,
     checkpoint: Path,
-    inherit: Path | None,
     on_epoch: Callable[[training.Progress], None],
     meter: Meter,
-    validate: bool,
-) -> tuple[nn.Module, training.Progress]:
-    torch.manual_seed(seed_of(seed, "weights"))
-    network = bench.space.build(proposal.genotype, bench.shape)
-    progress = training.train(
+    *,
+    watched: Part | None,
+    epochs: int | None = None,
+    inherit: Path | None = None,
+) -> training.Progress:
+    """Train a network that is built; fewer `epochs` than proposed have a schedule of their own."""
+    epochs = epochs or proposal.epochs
+    return training.train(
         network,
         bench.data,
         bench.training,
-        validation=bench.data.held_out if validate else None,
-        epochs=proposal.epochs,
-        schedule_epochs=max(bench.schedule_epochs, proposal.epochs),
+        watched=watched,
+        epochs=epochs,
+        schedule_epochs=epochs if epochs < proposal.epochs else max(bench.schedule_epochs, epochs),
         seed=seed,
         checkpoint=checkpoint,
         identity=identity(proposal),
@@ -153,17 +207,19 @@ def _trained(
         on_epoch=on_epoch,
         usage=meter.usage,
     )
-    return network, progress
 
 
 def identity(proposal: Proposal) -> str:
     """What a checkpoint must belong to, so that a training may continue from it."""
-    return proposal.model_dump_json()
+    # Without what it did not have when the first weights were kept.
+    return proposal.model_dump_json(exclude=None if proposal.changes else {"changes"})
 
 
-def _size(network: nn.Module, bench: Bench) -> dict[str, int]:
+def _size(network: nn.Module, bench: Bench, genotype: Genotype) -> dict[str, float | int]:
     cost = measures.forward_cost(network, bench.shape)
-    return {
+    space = bench.space
+    counted = cast(Sized, space).size(genotype) if "size" in space.operators() else {}
+    return dict(counted) | {
         "parameters": measures.parameters(network),
         "flops": cost.flops,
         "activation_memory": cost.activation_memory,
@@ -174,7 +230,7 @@ def _recorded(bench: Bench, proposal: Proposal, run: Callable[[Meter], Evaluatio
     """The result of `run` where it has room, or its failure as a result."""
     if bench.claim is None or bench.claim.device == "cpu":
         return _attempt(bench, proposal, run)
-    device = bench.data.train.labels.device
+    device = bench.data.device
     return with_room(
         bench.claim,
         needed=lambda: _memory_needed(bench, proposal),
@@ -214,7 +270,8 @@ def _memory_needed(bench: Bench, proposal: Proposal) -> int:
             network = bench.space.build(proposal.genotype, bench.shape)
     except TooLargeError:
         return 0
-    return measures.training_memory(network, bench.shape, bench.training, training.EVALUATION_BATCH)
+    data, settings = bench.data, bench.training
+    return measures.training_memory(network, bench.shape, settings, data.evaluation_batch, data.time_steps(settings))
 
 
 def _attempt(bench: Bench, proposal: Proposal, run: Callable[[Meter], Evaluation]) -> Evaluation:

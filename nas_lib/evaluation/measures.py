@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from nas_lib.evaluation.settings import Latency, Training
-from nas_lib.tasks.data import Shape
+from nas_lib.tasks.data import SequenceShape, Shape
 
 
 def parameters(network: nn.Module) -> int:
@@ -22,18 +23,21 @@ def parameters(network: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class ForwardCost:
-    """Cost of one forward pass of one image."""
+    """Cost of one forward pass of one image, or of one time step of one sequence."""
 
     flops: int
     """Two per multiply-add; convolutions and matrix products only, as `torch.utils.flop_counter` counts."""
     activation_memory: int
-    """Bytes: the outputs of all layers (modules without children) as float32, summed."""
+    """Bytes: the outputs of all layers (modules without children) as float32, summed; for a time step those of all
+    operations, for recurrent cells are not made of layers."""
 
 
 class _Counting:
     """Adds up the FLOPs of every operation by the formulas of `torch.utils.flop_counter`."""
 
     flops = 0
+    elements = 0
+    """Numbers in the outputs of all operations, views of other outputs left out."""
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -43,6 +47,8 @@ class _Counting:
         formula = flop_registry.get(operation._overloadpacket)
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=output)
+        if not operation.is_view:
+            self.elements += _numbers(output)
         return output
 
 
@@ -53,25 +59,64 @@ class _FlopCounter(_Counting, TorchDispatchMode):  # type: ignore[no-untyped-cal
     """
 
 
+def _numbers(output: Any) -> int:
+    """Numbers in a tensor, or in all tensors of a tuple or list."""
+    if isinstance(output, Tensor):
+        return output.numel()
+    return sum(map(_numbers, output)) if isinstance(output, tuple | list) else 0
+
+
+def blank(shape: Shape | SequenceShape, batch: int, device: torch.device) -> Tensor:
+    """Inputs of zeros: images, or one time step of sequences."""
+    if isinstance(shape, Shape):
+        return torch.zeros(batch, shape.channels, shape.height, shape.width, device=device)
+    if shape.tokens:
+        return torch.zeros(batch, 1, dtype=torch.int64, device=device)
+    return torch.zeros(batch, 1, shape.inputs, device=device)
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Without the libraries whose recurrent layers are one operation, of which nobody counts the matrix products."""
+    before = torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled
+    try:
+        torch.backends.mkldnn.set_flags(_enabled=False)  # type: ignore[no-untyped-call]
+        torch.backends.cudnn.enabled = False
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=before[0])  # type: ignore[no-untyped-call]
+        torch.backends.cudnn.enabled = before[1]
+
+
 @torch.no_grad()
-def forward_cost(network: nn.Module, shape: Shape) -> ForwardCost:
-    """Run one blank image through the network and count. The network is left in evaluation mode."""
+def forward_cost(network: nn.Module, shape: Shape | SequenceShape) -> ForwardCost:
+    """Run one blank image, or one time step, through the network and count. Leaves it in evaluation mode."""
     network.eval()
     elements = 0
 
-    def count(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> None:
         nonlocal elements
-        elements += output.numel()
+        elements += _numbers(output)
 
     leaves = [module for module in network.modules() if next(module.children(), None) is None]
     hooks = [leaf.register_forward_hook(count) for leaf in leaves]
     device = next(network.parameters()).device
     try:
-        with _FlopCounter() as counter:  # type: ignore[no-untyped-call]
-            network(torch.zeros(1, shape.channels, shape.height, shape.width, device=device))
+        with (
+            nullcontext() if isinstance(shape, Shape) else _unfused(),
+            _FlopCounter() as counter,  # type: ignore[no-untyped-call]
+        ):
+            network(blank(shape, 1, device))
     finally:
         for hook in hooks:
             hook.remove()
+    if isinstance(shape, SequenceShape):
+        # What a second sequence adds: copies of weights are no activations.
+        with _FlopCounter() as two:  # type: ignore[no-untyped-call]
+            network(blank(shape, 2, device))
+        with _FlopCounter() as one:  # type: ignore[no-untyped-call]
+            network(blank(shape, 1, device))
+        elements = two.elements - one.elements
     return ForwardCost(flops=int(counter.flops), activation_memory=4 * elements)
 
 
@@ -79,33 +124,44 @@ EVALUATION_SHARE = 0.3
 """Of the outputs of all layers, those that live at the same time where no gradient is wanted: 0.12 to 0.28 measured."""
 
 
-def training_memory(network: nn.Module, shape: Shape, settings: Training, evaluation_batch: int) -> int:
+def training_memory(
+    network: nn.Module,
+    shape: Shape | SequenceShape,
+    settings: Training,
+    evaluation_batch: int,
+    time_steps: int = 1,
+) -> int:
     """An estimate of the bytes that training a network takes on its device; `network` may be on the device `meta`.
 
-    Weights, gradients and momentum, 4 bytes each, and activations: the outputs of all layers for a batch, as most of
-    them are kept for the backward pass, or what lives at the same time in the larger batches of an evaluation. As
-    float32; with bfloat16 activations take about half. What PyTorch keeps for the backward pass was measured
-    (`saved_tensors_hooks`, CPU, float32) to be 0.82 to 1.25 times the estimate. Data, the context of the device and
-    the workspaces of its libraries come on top.
+    Weights, gradients and what the optimiser keeps, 4 bytes each, and activations: the outputs of all layers for a
+    batch, as most of them are kept for the backward pass, or what lives at the same time in the larger batches of an
+    evaluation; those of a time step as often as there are steps. As float32; with bfloat16 activations take about half.
+    What PyTorch keeps for the backward pass was measured (`saved_tensors_hooks`, CPU, float32, images) to be 0.82 to
+    1.25 times the estimate. Data, the context of the device and the workspaces of its libraries come on top.
     """
-    kept = 3 if settings.momentum else 2
-    activations = forward_cost(network, shape).activation_memory
+    kept = 4 if settings.optimizer == "adam" else 3 if settings.momentum else 2
+    activations = forward_cost(network, shape).activation_memory * time_steps
     return int(
         4 * kept * parameters(network) + activations * max(settings.batch_size, EVALUATION_SHARE * evaluation_batch)
     )
 
 
 @torch.no_grad()
-def latency(network: nn.Module, shape: Shape, settings: Latency) -> Mapping[str, float | int | str]:
-    """Milliseconds of one forward pass: median (`latency`), 10th and 90th percentile, and how they were measured."""
+def latency(network: nn.Module, shape: Shape | SequenceShape, settings: Latency) -> Mapping[str, float | int | str]:
+    """Milliseconds of one forward pass, of a recurrent network of one time step that continues another.
+
+    Median (`latency`), 10th and 90th percentile, and how they were measured.
+    """
     network.eval()
     device = next(network.parameters()).device
-    images = torch.zeros(settings.batch_size, shape.channels, shape.height, shape.width, device=device)
+    inputs = [blank(shape, settings.batch_size, device)]
+    if isinstance(shape, SequenceShape):
+        inputs.append(network(*inputs)[1])
     times = []
     for repetition in range(settings.warm_up + settings.repetitions):
         _wait(device)
         began = time.perf_counter()
-        network(images)
+        network(*inputs)
         _wait(device)
         if repetition >= settings.warm_up:
             times.append(1000 * (time.perf_counter() - began))
@@ -114,6 +170,7 @@ def latency(network: nn.Module, shape: Shape, settings: Latency) -> Mapping[str,
         "latency": statistics.median(times),
         "latency_p10": deciles[0],
         "latency_p90": deciles[-1],
+        "latency_of": "a forward pass" if isinstance(shape, Shape) else "a time step",
         "latency_batch_size": settings.batch_size,
         "latency_warm_up": settings.warm_up,
         "latency_repetitions": settings.repetitions,

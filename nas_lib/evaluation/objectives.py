@@ -10,7 +10,11 @@ from pydantic import Field
 
 from nas_lib.settings import Settings
 
-ObjectiveName = Literal["error", "parameters", "flops", "activation_memory", "latency"]
+ObjectiveName = Literal["error", "loss", "perplexity", "parameters", "blocks", "flops", "activation_memory", "latency"]
+
+
+MEASURES = frozenset({"error", "loss", "perplexity"})
+"""Those that are measured on a split; which of them there are is up to the task. The others are costs."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,13 @@ class Quantity:
 
 QUANTITIES: dict[str, Quantity] = {
     "error": Quantity("Validation error", "share"),
+    "loss": Quantity("Validation loss", "mean"),
+    "perplexity": Quantity("Validation perplexity", "per token"),
     "parameters": Quantity("Parameters", "count"),
-    "flops": Quantity("FLOPs of one forward pass", "per image"),
-    "activation_memory": Quantity("Activation memory", "bytes per image"),
-    "latency": Quantity("Latency, median", "ms", wall_clock=True),
+    "blocks": Quantity("Blocks", "count"),
+    "flops": Quantity("FLOPs of one forward pass", "per image or step"),
+    "activation_memory": Quantity("Activation memory", "bytes per image or step"),
+    "latency": Quantity("Latency, median", "ms per pass or step", wall_clock=True),
 }
 
 
@@ -41,10 +48,13 @@ class Objective(Settings):
     """One figure to minimise."""
 
     name: ObjectiveName
-    """`error`: share of validation images misclassified after the last epoch. `parameters`: trainable numbers of
-    the whole network. `flops`: floating-point operations of one forward pass of one image, two per
-    multiply-add, convolutions and matrix products only. `activation_memory`: bytes of the float32 outputs of
-    all layers for one image. `latency`: median milliseconds of one forward pass, see `latency`."""
+    """`error`: share of validation images misclassified after training, of sequences that are not wholly right, or of
+    tokens not expected most. `loss`: what is descended on, on the validation split: cross-entropy in nats, or squared
+    error. `perplexity`: of running text, the exponential of that. `parameters`: trainable numbers of the whole
+    network. `blocks`: of spaces that count them. `flops`: floating-point operations of one forward pass of one image or
+    one time step, two per multiply-add, convolutions and matrix products only. `activation_memory`: bytes of the
+    float32 outputs of all layers for one image, or of all operations for one time step. `latency`: median milliseconds
+    of one forward pass, of a recurrent network of one time step, see `latency`."""
     reference: float | None = Field(default=None, gt=0)
     """Reference point of the hypervolume, in the objective's unit. Default: a tenth of the range seen beyond
     the worst value seen."""

@@ -13,19 +13,44 @@ DEVICE = r"cpu|cuda(:(0|[1-9][0-9]*))?"
 """Names of devices; `cuda` is `cuda:0`."""
 
 
+class EarlyStop(Settings):
+    """Shorter training of a candidate that begins with the weights of another and is nearly as good from the start."""
+
+    figure: Literal["error", "loss", "perplexity"] = "loss"
+    """What is compared, on the validation split: of the candidate before its training, of its parent after its own."""
+    threshold: float = Field(ge=0)
+    """The candidate may be worse by less than this, in the unit of the figure. The published rule is a perplexity
+    worse by less than 5."""
+    short_epochs: StrictInt = Field(ge=1)
+    """Epochs it is then trained for, instead of the budget's."""
+
+
 class Training(Settings):
-    """Training by stochastic gradient descent with a cosine schedule."""
+    """Training by gradient descent. What is not given has the default of the task, which is stored with the results."""
 
     batch_size: StrictInt = Field(default=128, ge=1)
-    """Images per step."""
+    """Images or sequences per step; for running text the rows it is read in at the same time."""
+    steps: StrictInt = Field(default=35, ge=1)
+    """Running text only: tokens of each row between two updates, over which gradients are propagated back."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Stochastic gradient descent with Nesterov momentum, or Adam (Kingma and Ba 2015)."""
     learning_rate: float = Field(default=0.1, gt=0)
-    """At the first step; falls to 0 along a cosine over the epochs of a full evaluation."""
+    """At the first step."""
+    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
+    """How the learning rate goes on. `cosine`: it falls to 0 over the epochs of a full evaluation. `plateau`: it is
+    multiplied by `plateau_factor` after every epoch whose validation loss is not the lowest so far."""
+    plateau_factor: float = Field(default=0.25, gt=0, lt=1)
+    """Of the schedule `plateau`."""
+    keep_best: bool = False
+    """Measure and keep the weights of the epoch with the lowest validation loss, not those of the last epoch."""
+    early_stop: EarlyStop | None = None
+    """Shorter training of candidates that inherit weights. Default: none."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of Nesterov; 0 is plain gradient descent."""
+    """Of Nesterov; 0 is plain gradient descent. Without effect on Adam."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """Factor of the weights that is added to their gradient."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the target probability that is spread over all classes."""
+    """Share of the target probability that is spread over all classes; where the loss is a cross-entropy."""
     gradient_clip: float | None = Field(default=None, gt=0)
     """Largest 2-norm of the gradient; larger ones are scaled down. Default: no limit."""
     crop_padding: StrictInt = Field(default=0, ge=0)
@@ -44,7 +69,7 @@ class Latency(Settings):
     """How latency is measured when it is an objective or constrained."""
 
     batch_size: StrictInt = Field(default=1, ge=1)
-    """Images per forward pass."""
+    """Images per forward pass, or sequences that make one step."""
     warm_up: StrictInt = Field(default=10, ge=0)
     """Passes before the clock runs."""
     repetitions: StrictInt = Field(default=50, ge=3)

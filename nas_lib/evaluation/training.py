@@ -1,54 +1,35 @@
-"""Training of image classifiers, on CPU and CUDA from one code path."""
+"""Training by gradient descent, on CPU and CUDA from one code path, whatever the data are."""
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from nas_lib.evaluation import images, sequences, text
+from nas_lib.evaluation.deployed import write_tensors
 from nas_lib.evaluation.meters import NOTHING, UNKNOWN, Usage
+from nas_lib.evaluation.modality import DeviceData, Part
 from nas_lib.evaluation.settings import Training
 from nas_lib.randomness import seed_of
-from nas_lib.tasks.data import ImageData, Split
+from nas_lib.tasks.data import ImageData, SequenceData, TextData
 
-EVALUATION_BATCH = 1024
 log = logging.getLogger(__name__)
 
 
 class TrainingError(Exception):
     """A training that gives no result; the message is the reason that is recorded."""
-
-
-@dataclass(frozen=True)
-class DeviceSplit:
-    """A split as tensors on the training device: images uint8, labels int64."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class DeviceData:
-    """The data of a task as tensors on the training device."""
-
-    train: DeviceSplit
-    held_out: DeviceSplit
-    mean: Tensor
-    std: Tensor
-    """Shape (1, channels, 1, 1), of pixels scaled to [0, 1]."""
 
 
 @dataclass
@@ -59,19 +40,28 @@ class Progress:
     seconds: float
     curves: dict[str, list[float]]
     usage: Usage = NOTHING
+    best: dict[str, Tensor] | None = None
+    """With `keep_best` the weights of the epoch with the lowest validation loss."""
+
+    def measured(self, settings: Training) -> dict[str, float]:
+        """The figures of the validation split after training: of the best epoch with `keep_best`, else of the last."""
+        curves = {name.removeprefix("validation_"): of for name, of in self.curves.items() if "validation_" in name}
+        epoch = curves["loss"].index(min(curves["loss"])) if settings.keep_best else -1
+        return {name: values[epoch] for name, values in curves.items()}
 
 
 class Descent:
-    """Stochastic gradient descent with Nesterov momentum on the parameters of a network, by PyTorch's function `sgd`.
+    """Gradient descent on the parameters of a network, by PyTorch's functions `sgd` (Nesterov momentum) and `adam`.
 
-    The class `torch.optim.SGD` computes the same, but making one imports PyTorch's compiler: 2 s of CPU per process.
+    The classes of `torch.optim` compute the same, but making one imports PyTorch's compiler: 2 s of CPU per process.
     """
 
     def __init__(self, network: nn.Module, settings: Training) -> None:
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.momentum: list[Tensor | None] = [None] * len(self.parameters)
-        """The running mean of each parameter's gradients; None before the first step."""
         self.settings = settings
+        names = ("momentum",) if settings.optimizer == "sgd" else ("mean", "square", "steps")
+        self.state: dict[str, list[Tensor | None]] = {name: [None] * len(self.parameters) for name in names}
+        """Running means of each parameter's gradients and what else the optimiser keeps; None before its first step."""
 
     def clear(self) -> None:
         """Forget the gradients."""
@@ -82,32 +72,56 @@ class Descent:
     def step(self, learning_rate: float) -> None:
         """Move every parameter that has a gradient."""
         used = [index for index, parameter in enumerate(self.parameters) if parameter.grad is not None]
-        momentum = [self.momentum[index] for index in used]
-        sgd(
-            [self.parameters[index] for index in used],
-            [gradient for index in used if (gradient := self.parameters[index].grad) is not None],
-            momentum,
-            weight_decay=self.settings.weight_decay,
-            momentum=self.settings.momentum,
-            lr=learning_rate,
-            dampening=0.0,
-            nesterov=self.settings.momentum > 0,
-            maximize=False,
-        )
-        for index, value in zip(used, momentum, strict=True):
-            self.momentum[index] = value
+        parameters: list[Tensor] = [self.parameters[index] for index in used]
+        gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
+        if self.settings.optimizer == "sgd":
+            momentum = [self.state["momentum"][index] for index in used]
+            sgd(
+                parameters,
+                gradients,
+                momentum,
+                weight_decay=self.settings.weight_decay,
+                momentum=self.settings.momentum,
+                lr=learning_rate,
+                dampening=0.0,
+                nesterov=self.settings.momentum > 0,
+                maximize=False,
+            )
+            for index, value in zip(used, momentum, strict=True):
+                self.state["momentum"][index] = value
+        else:
+            adam(
+                parameters,
+                gradients,
+                self._kept("mean", used, torch.zeros_like),
+                self._kept("square", used, torch.zeros_like),
+                [],
+                self._kept("steps", used, lambda _: torch.zeros(())),
+                amsgrad=False,
+                weight_decay=self.settings.weight_decay,
+                lr=learning_rate,
+                maximize=False,
+                beta1=0.9,
+                beta2=0.999,
+                eps=1e-8,
+            )
+
+    def _kept(self, name: str, used: list[int], first: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """What is kept of the parameters in use, begun where there is nothing yet; the caller changes it in place."""
+        kept, found = self.state[name], []
+        for index in used:
+            value = kept[index]
+            if value is None:
+                value = kept[index] = first(self.parameters[index])
+            found.append(value)
+        return found
 
 
-def to_device(data: ImageData, device: torch.device) -> DeviceData:
+def to_device(data: ImageData | SequenceData | TextData, device: torch.device) -> DeviceData:
     """Copy all splits to the device once; batches are then taken without any transfer."""
-
-    def move(split: Split) -> DeviceSplit:
-        return DeviceSplit(torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device))
-
-    def per_channel(values: tuple[float, ...]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
-
-    return DeviceData(move(data.train), move(data.held_out), per_channel(data.mean), per_channel(data.std))
+    if isinstance(data, ImageData):
+        return images.to_device(data, device)
+    return sequences.to_device(data, device) if isinstance(data, SequenceData) else text.to_device(data, device)
 
 
 def prepare_device(name: str, threads: int) -> torch.device:
@@ -130,7 +144,7 @@ def train(
     data: DeviceData,
     settings: Training,
     *,
-    validation: DeviceSplit | None,
+    watched: Part | None,
     epochs: int,
     schedule_epochs: int,
     seed: int,
@@ -141,21 +155,20 @@ def train(
     on_epoch: Callable[[Progress], None] = lambda _: None,
     usage: Callable[[], Usage] = lambda: UNKNOWN,
 ) -> Progress:
-    """Train a network in place on `data.train` and return its curves.
+    """Train a network in place on the training split and return its curves.
 
-    With `validation` the error and loss on that split are measured after every epoch.
+    The split `watched` is measured after every epoch; its figures are the curves `validation_...`.
 
-    The learning rate follows lr/2 (1 + cos(pi t / T)) over the steps of `schedule_epochs` epochs (Loshchilov and
-    Hutter 2017); a lower `epochs` stops earlier on the same curve. Every epoch draws its order, augmentation and
-    dropout from a seed of its own, so a training that continues from `checkpoint` equals an uninterrupted one bit for
-    bit. A checkpoint is used only if it was made under the same `identity`. `inherit` is the finished checkpoint of a
-    shorter training of the same network, which is continued. `usage` says what this attempt has taken so far.
+    The learning rate is that of `learning_rate`; a cosine goes over the steps of `schedule_epochs` epochs, and a lower
+    `epochs` stops earlier on the same curve. Every epoch draws its order, augmentation and dropout from a seed of its
+    own, so a training that continues from `checkpoint` equals an uninterrupted one bit for bit. A checkpoint is used
+    only if it was made under the same `identity`. `inherit` is the finished checkpoint of a shorter training of the
+    same network, which is continued. `usage` says what this attempt has taken so far.
 
     Raises:
         TrainingError: the loss is not finite, or `time_limit` seconds are over.
     """
-    device = data.train.labels.device
-    network.to(device, memory_format=_memory_format(device))  # type: ignore[call-overload]
+    move(network, data.device)
     optimizer = Descent(network, settings)
     progress = restore(checkpoint, network, optimizer, identity)
     if progress is None and inherit is not None:
@@ -169,9 +182,10 @@ def train(
     began = saved_at - progress.seconds
     deadline = began + time_limit if time_limit is not None else math.inf
     while progress.epoch < epochs:
-        figures = _train_epoch(network, optimizer, data, settings, seed, progress.epoch, schedule_epochs, deadline)
-        if validation is not None:
-            figures["validation_error"], figures["validation_loss"] = measure(network, validation, data, settings)
+        figures = _train_epoch(network, optimizer, data, settings, seed, progress, schedule_epochs, deadline)
+        if watched is not None:
+            measured = data.measure(network, watched, settings)
+            figures |= {f"validation_{name}": value for name, value in measured.items()}
         progress.epoch += 1
         progress.seconds = time.monotonic() - began
         progress.usage = usage().after(earlier)
@@ -179,11 +193,36 @@ def train(
             raise TrainingError(f"diverged: the loss is not finite in epoch {progress.epoch}")
         for name, value in figures.items():
             progress.curves.setdefault(name, []).append(value)
+        losses = progress.curves.get("validation_loss", [])
+        if settings.keep_best and losses and losses.index(min(losses)) == len(losses) - 1:
+            progress.best = copy.deepcopy(network.state_dict())
         on_epoch(progress)
         if progress.epoch == epochs or time.monotonic() - saved_at >= settings.checkpoint_seconds:
             save(checkpoint, identity, network, optimizer, progress)
             saved_at = time.monotonic()
+    if progress.best is not None:
+        network.load_state_dict(progress.best)
     return progress
+
+
+def move(network: nn.Module, device: torch.device) -> None:
+    """Put a network on the training device."""
+    memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    network.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+
+
+def learning_rate(settings: Training, done: float, losses: Sequence[float]) -> float:
+    """The learning rate when the share `done` of the schedule's epochs is over.
+
+    A cosine is lr/2 (1 + cos(pi done)) (Loshchilov and Hutter 2017). On a plateau it depends on the validation losses
+    of the epochs so far: each one that is not below all before it lowers the rate once.
+    """
+    if settings.schedule == "cosine":
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    lowered = sum(loss >= min(losses[:epoch]) for epoch, loss in enumerate(losses) if epoch > 0)
+    return settings.learning_rate * settings.plateau_factor**lowered
 
 
 def _train_epoch(
@@ -192,105 +231,51 @@ def _train_epoch(
     data: DeviceData,
     settings: Training,
     seed: int,
-    epoch: int,
+    progress: Progress,
     schedule_epochs: int,
     deadline: float,
 ) -> dict[str, float]:
-    """One pass over the training images; loss and error are means over the pass, before each step."""
-    device = data.train.labels.device
-    memory_format = _memory_format(device)
-    autocast = precision(settings, device)
+    """One pass over the training split; loss and error are means over the pass, before each step."""
+    device, epoch = data.device, progress.epoch
     generator = torch.Generator(device).manual_seed(seed_of(seed, "epoch", epoch))
     torch.manual_seed(seed_of(seed, "dropout", epoch))
     network.train()
-    count = len(data.train)
-    steps = math.ceil(count / settings.batch_size)
+    steps = data.updates(settings)
     loss_sum = torch.zeros((), device=device)
+    weights: int | Tensor = 0
     wrong = torch.zeros((), device=device, dtype=torch.int64)
-    for step, index in enumerate(_batches(count, steps, generator)):
-        done = (epoch + step / steps) / schedule_epochs
-        learning_rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-        images = augment(normalised(data.train.images[index], data), settings, generator)
-        labels = data.train.labels[index]
-        with autocast:
-            logits = network(images.contiguous(memory_format=memory_format))
-            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+    count = 0
+    for number, step in enumerate(data.steps(network, settings, generator)):
+        done = (epoch + number / steps) / schedule_epochs
         optimizer.clear()
-        loss.backward()  # type: ignore[no-untyped-call]
+        step.loss.backward()  # type: ignore[no-untyped-call]
         if settings.gradient_clip is not None:
             nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
-        optimizer.step(learning_rate)
+        optimizer.step(learning_rate(settings, done, progress.curves.get("validation_loss", [])))
         # Sums stay on the device: reading them at every step would make it wait for the host.
-        loss_sum += loss.detach() * len(labels)
-        wrong += (logits.detach().argmax(1) != labels).sum()
+        loss_sum += step.loss.detach() * step.weight
+        weights += step.weight
+        wrong += step.wrong
+        count += step.items
         if time.monotonic() > deadline:
             raise TrainingError(f"time limit reached in epoch {epoch + 1}")
-    return {"train_loss": loss_sum.item() / count, "train_error": wrong.item() / count}
+    return {"train_loss": loss_sum.item() / int(weights), "train_error": wrong.item() / count}
 
 
-def _memory_format(device: torch.device) -> torch.memory_format:
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+def inherited(path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The weights of a finished training that others may begin with, and what it measured on the validation split.
 
-
-def _batches(count: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """A random order of all images in `steps` batches whose sizes differ by at most one."""
-    order = torch.randperm(count, generator=generator, device=generator.device)
-    yield from order.tensor_split(steps)
-
-
-def normalised(images: Tensor, data: DeviceData) -> Tensor:
-    """uint8 images as float32 with mean 0 and variance 1 per channel."""
-    return images.float().div_(255).sub_(data.mean).div_(data.std)
-
-
-def augment(images: Tensor, settings: Training, generator: torch.Generator) -> Tensor:
-    """Random crops, flips and cutout, drawn for each image of a batch (n, c, h, w), on its device."""
-    count, _, height, width = images.shape
-    device = images.device
-
-    def draw(high: int) -> Tensor:
-        return torch.randint(high, (count, 1), generator=generator, device=device)
-
-    if settings.crop_padding:
-        pad = settings.crop_padding
-        padded = F.pad(images, (pad, pad, pad, pad))
-        rows = draw(2 * pad + 1) + torch.arange(height, device=device)
-        columns = draw(2 * pad + 1) + torch.arange(width, device=device)
-        which = torch.arange(count, device=device)[:, None, None]
-        images = padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    if settings.horizontal_flip:
-        flipped = draw(2).bool().view(-1, 1, 1, 1)
-        images = torch.where(flipped, images.flip(3), images)
-    if settings.cutout:
-        before = settings.cutout // 2
-        row = torch.arange(height, device=device) - draw(height) + before
-        column = torch.arange(width, device=device) - draw(width) + before
-        inside_row = (row >= 0) & (row < settings.cutout)
-        inside_column = (column >= 0) & (column < settings.cutout)
-        images = images.masked_fill((inside_row[:, :, None] & inside_column[:, None, :])[:, None], 0.0)
-    return images
-
-
-def precision(settings: Training, device: torch.device) -> torch.autocast:
-    """The context a forward pass runs in: bfloat16 where it is asked for and the device computes in it."""
-    capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision and capable)
-
-
-@torch.no_grad()
-def measure(network: nn.Module, split: DeviceSplit, data: DeviceData, settings: Training) -> tuple[float, float]:
-    """Share of images misclassified and mean cross-entropy on a split."""
-    network.eval()
-    autocast = precision(settings, split.labels.device)
-    wrong = 0.0
-    loss = 0.0
-    for start in range(0, len(split), EVALUATION_BATCH):
-        images, labels = (part[start : start + EVALUATION_BATCH] for part in (split.images, split.labels))
-        with autocast:
-            logits = network(normalised(images, data)).float()
-        wrong += (logits.argmax(1) != labels).sum().item()
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-    return wrong / len(split), loss / len(split)
+    Raises:
+        TrainingError: they are not there.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise TrainingError(f"the weights to inherit cannot be read: {path} ({type(error).__name__})") from error
+    best = content.get("best")
+    progress = Progress(content["epoch"], 0.0, content["curves"], best=best)
+    figures = progress.measured(Training(keep_best=best is not None))
+    return content["network"] if best is None else best, figures
 
 
 def save(path: Path, identity: str, network: nn.Module, optimizer: Descent, progress: Progress) -> None:
@@ -298,24 +283,14 @@ def save(path: Path, identity: str, network: nn.Module, optimizer: Descent, prog
     content = {
         "identity": identity,
         "network": network.state_dict(),
-        "momentum": optimizer.momentum,
+        **optimizer.state,
         "epoch": progress.epoch,
         "seconds": progress.seconds,
         "usage": tuple(progress.usage),
         "curves": progress.curves,
+        "best": progress.best,
     }
     write_tensors(path, content)
-
-
-def write_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain data as a whole or not at all, to be read with `weights_only=True`."""
-    temporary = path.with_suffix(".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.save(content, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def restore(path: Path, network: nn.Module, optimizer: Descent, identity: str | None = None) -> Progress | None:
@@ -334,9 +309,11 @@ def restore(path: Path, network: nn.Module, optimizer: Descent, identity: str | 
         log.warning("%s belongs to another candidate: training starts from the beginning", path)
         return None
     network.load_state_dict(content["network"])
-    for index, (parameter, value) in enumerate(zip(optimizer.parameters, content["momentum"], strict=True)):
-        optimizer.momentum[index] = value if value is None else value.to(parameter.device)
-    return Progress(content["epoch"], content["seconds"], content["curves"], Usage(*content["usage"]))
+    for name, values in optimizer.state.items():
+        for index, (parameter, value) in enumerate(zip(optimizer.parameters, content[name], strict=True)):
+            values[index] = value if value is None or name == "steps" else value.to(parameter.device)
+    usage = Usage(*content["usage"])
+    return Progress(content["epoch"], content["seconds"], content["curves"], usage, content.get("best"))
 
 
 def epochs_in(path: Path) -> int:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any
 
 from nas_lib import pareto
-from nas_lib.records import Export, Finalist, networks_of
+from nas_lib.records import Export, ExportedFile, Finalist, networks_of
 from nas_lib.report import provenance
 from nas_lib.search import Search
+
+ERRORS = {
+    "images": "share of test images misclassified",
+    "texts": "share of test texts misclassified",
+    "tokens": "share of the tokens of the test text that were not expected most",
+    "sequences": "share of test sequences that were not wholly right",
+}
 
 
 def content(
@@ -31,7 +39,8 @@ def content(
     if chosen is None or exported is None:
         raise ValueError(f"finalist {finalist.rank} has no network")
     facts = json.loads(experiment.folder.data.read_text())
-    shape = facts["shape"]
+    task = experiment.task
+    items, input_, output, use = (_of_images if task.modality == "images" else _of_sequences)(facts, task.name)
     space, genotype = experiment.space, exported.proposal.genotype
     trainings = networks_of(finalist.repeats)[0]
     trained = [repeat for repeat in trainings if repeat.ok]
@@ -49,16 +58,13 @@ def content(
         "data": {
             "task": experiment.task.name,
             "licence": experiment.task.licence,
-            "training_images": facts["train"],
-            "validation_images": facts["validation"],
-            "test_images": facts["test"],
+            f"training_{items}": facts["train"],
+            f"validation_{items}": facts["validation"],
+            f"test_{items}": facts["test"],
             "classes": list(class_names),
         },
-        "input": {
-            "images": f"float32 (n, {shape['channels']}, {shape['height']}, {shape['width']}), any n of at least 1",
-            "pixels": "from 0 to 1; their normalisation is part of the model",
-        },
-        "output": {"logits": f"float32 (n, {shape['classes']}), in the order of the classes"},
+        "input": input_,
+        "output": output,
         "validation": {
             **chosen.objectives,
             "note": (
@@ -73,13 +79,24 @@ def content(
             "failed_trainings": len(trainings) - test.count,
             "exported_training": exported.proposal.slot,
             "error_of_the_exported_training": exported.metrics["test_error"],
+            **{
+                f"{name.removeprefix('test_')}_mean": fmean(float(repeat.metrics[name]) for repeat in trained)
+                for name in exported.metrics
+                if name.startswith(("test_loss", "test_perplexity", "generalisation"))
+                and all(name in repeat.metrics for repeat in trained)
+                and task.modality != "images"
+            },
             "note": (
-                "share of test images misclassified; interval: Student's t over trainings from different random "
-                "weights. Exported is the first training that succeeded, whatever its test error"
+                f"{ERRORS[items]}; interval: Student's t over trainings from different random weights. Exported is the "
+                "first training that succeeded, whatever its test error"
             ),
         },
         "training": {
-            "images": "training and validation images together",
+            items: (
+                f"training {items}; the validation {items} decide on the schedule only"
+                if task.finalists_validate
+                else "training and validation images together"
+            ),
             "epochs": exported.proposal.epochs,
             **experiment.finalist_training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
         },
@@ -90,17 +107,10 @@ def content(
             "device": str(exported.wall_clock.get("device", "not known")),
         },
         "use": {
-            "intended": (
-                f"To classify images like those of {experiment.task.name}, and to compare architectures; nothing "
-                "beyond the test images says how it does on others."
-            ),
-            "limits": (
-                f"It always names one of its {shape['classes']} classes, its logits are no calibrated probabilities, "
-                "and bias in the data was not examined: do not rely on it where a wrong answer does harm."
-            ),
+            **use,
             **(
                 {
-                    "batches": "The logits of an image depend on the other images of its batch: give it one image at "
+                    "batches": "Its outputs for an image depend on the other images of its batch: give it one image at "
                     "a time for answers that repeat. Its test error was measured on batches."
                 }
                 if depends_on_batch
@@ -109,11 +119,11 @@ def content(
         },
         "export": {
             "checked": (
-                "each file was loaded again and its logits compared with PyTorch's on validation images, in batches "
-                f"of several sizes; a difference up to {absolute:g} + {relative:g} |logit| is accepted"
+                f"each file was loaded again and its outputs compared with PyTorch's on validation {items}, in batches "
+                f"of several sizes; a difference up to {absolute:g} + {relative:g} |output| is accepted"
             ),
             **{
-                name: file.model_dump(mode="json", exclude_defaults=True) | {"status": file.status}
+                name: {items if key == "images" else key: value for key, value in _compared(file).items()}
                 for name, file in export.files.items()
             },
         },
@@ -129,6 +139,64 @@ def content(
         },
         "versions": provenance.versions(),
     }
+
+
+def _compared(file: ExportedFile) -> dict[str, Any]:
+    return file.model_dump(mode="json", exclude_defaults=True) | {"status": file.status}
+
+
+def _of_images(facts: Mapping[str, Any], name: str) -> tuple[str, dict[str, str], dict[str, str], dict[str, str]]:
+    """What is said of image classifiers: what they see, input, output and use."""
+    shape = facts["shape"]
+    return (
+        "images",
+        {
+            "images": f"float32 (n, {shape['channels']}, {shape['height']}, {shape['width']}), any n of at least 1",
+            "pixels": "from 0 to 1; their normalisation is part of the model",
+        },
+        {"logits": f"float32 (n, {shape['classes']}), in the order of the classes"},
+        {
+            "intended": (
+                f"To classify images like those of {name}, and to compare architectures; nothing beyond the test "
+                "images says how it does on others."
+            ),
+            "limits": (
+                f"It always names one of its {shape['classes']} classes, its logits are no calibrated probabilities, "
+                "and bias in the data was not examined: do not rely on it where a wrong answer does harm."
+            ),
+        },
+    )
+
+
+def _of_sequences(facts: Mapping[str, Any], name: str) -> tuple[str, dict[str, str], dict[str, str], dict[str, str]]:
+    """The same of recurrent networks."""
+    shape, items = facts["shape"], facts["items"]
+    inputs = "int64 (n, time)" if shape["tokens"] else f"float32 (n, time, {shape['inputs']})"
+    kind = "numbers of symbols, in the order of the task" if shape["tokens"] else "features of every step"
+    return (
+        items,
+        {
+            "inputs": f"{inputs}, any n of at least 1; the time of an exported file is that of its examples",
+            "symbols": f"{shape['inputs']}: {kind}" if shape["tokens"] else kind,
+        },
+        {
+            "outputs": (
+                f"float32 (n, {shape['outputs']}), of the last step"
+                if items == "texts" or name == "adding"
+                else f"float32 (n, time, {shape['outputs']}), of every step"
+            )
+        },
+        {
+            "intended": (
+                f"For {items} like those of {name}, and to compare architectures; nothing beyond its test {items} says "
+                "how it does on others."
+            ),
+            "limits": (
+                "It begins every input with a state of zeros, its outputs are no calibrated probabilities, and bias in "
+                "the data was not examined: do not rely on it where a wrong answer does harm."
+            ),
+        },
+    )
 
 
 def markdown(card: Mapping[str, Any]) -> str:

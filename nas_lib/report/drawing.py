@@ -7,7 +7,7 @@ chosen so that a drawing can be read on a white and on a dark page.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,8 @@ LEGIBLE_NODES = 150
 """Larger graphs are drawn without letters: dots, and boxes of the top level only."""
 NAMED_NODES = 40
 """In larger graphs operations show a number instead of their name."""
-SYMBOLS = {"sum": "+", "input": "in", "output": "out"}
-"""What a round node shows; other labels show their first letter."""
+SYMBOLS = {"sum": "+", "input": "in", "output": "out", "add": "+", "multiply": "×", "negate": "−"}
+"""What a round node shows; other inputs and outputs show their label, and other nodes its first letter."""
 BOXES = ("operation", "graph")
 """Kinds of nodes that are boxes; a `graph` stands for all that is in it."""
 NEUTRAL = "#BBBBBB"
@@ -205,7 +205,8 @@ def _place(graph: networkx.DiGraph[int], nodes: Sequence[int], path: tuple[int, 
     if isinstance(first, tuple) and not others:
         return _place(graph, nodes, first, look)
     boxes = {item: _place(graph, found, item, look) for item, found in members.items() if isinstance(item, tuple)}
-    layers, edges = _layered(_quotient(graph, members))
+    last = [item for item in members if isinstance(item, int) and graph.nodes[item]["kind"] == "output"]
+    layers, edges = _layered(_quotient(graph, members), [item for item in last if not any(graph.successors(item))])
 
     def size(item: Item) -> tuple[float, float]:
         if item in boxes:
@@ -264,14 +265,19 @@ def _quotient(graph: networkx.DiGraph[int], members: Mapping[Item, Sequence[int]
     return quotient
 
 
-def _layered(quotient: networkx.DiGraph[Item]) -> tuple[list[list[Item]], list[tuple[Item, Item]]]:
-    """Layers by longest path, and edges that each lead to the next layer.
+def _layered(
+    quotient: networkx.DiGraph[Item], last: Collection[Item] = ()
+) -> tuple[list[list[Item]], list[tuple[Item, Item]]]:
+    """Layers by longest path, and edges that each lead to the next layer; the items `last`, which lead nowhere, are in
+    the last one.
 
     Longer edges are bent in every layer they cross; the edges of one source share their bends.
     """
     import networkx as nx
 
     layers: list[list[Item]] = [list(layer) for layer in nx.topological_generations(quotient)]
+    layers = [[item for item in layer if item not in last] for layer in layers[:-1]] + [layers[-1]]
+    layers[-1] += [item for item in last if item not in layers[-1]]
     level = {item: number for number, layer in enumerate(layers) for item in layer}
     edges: dict[tuple[Item, Item], None] = {}
     for source, target in quotient.edges:
@@ -350,7 +356,7 @@ def _node(attributes: Mapping[str, Any], centre: Point, look: Look) -> str:
         shown = look.operations[word]
     else:
         mark = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{look.dot / 2:g}" fill="{fill}"/>'
-        shown = SYMBOLS.get(word, word[:1])
+        shown = SYMBOLS.get(word, word if kind in {"input", "output"} else word[:1])
     if look.small or not shown:
         return mark
     return f'{mark}<text x="{x:.1f}" y="{y + 3.2:.1f}">{escape(shown)}</text>'
@@ -366,10 +372,15 @@ def _curve(start: Point, end: Point) -> str:
 
 
 def _legend(graph: networkx.DiGraph[int], look: Look, y: float) -> tuple[str, float]:
-    """Colours of the stages and the symbols that occur, in one line; and how wide it is."""
+    """Colours of the stages and the symbols that occur, in one line; and how wide it is.
+
+    A graph's attributes can say what colours mean, if not stages (`stages`: number -> name), and more (`notes`).
+    """
     stages = {attributes["stage"] for _, attributes in graph.nodes(data=True)}
     round_nodes = _words(graph, "merge", "mean")
-    entries = [(stage_colour(stage), f"stage {stage + 1}") for stage in sorted(stages)]
+    names = graph.graph.get("stages", {})
+    entries = [(stage_colour(stage), names.get(stage, f"stage {stage + 1}")) for stage in sorted(stages)]
+    entries += [("", note) for note in graph.graph.get("notes", ())]
     plain = [word for word, shown in look.operations.items() if not shown]
     if plain:
         entries.append(("", f"square: {', '.join(plain)}"))

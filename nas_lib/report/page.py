@@ -170,11 +170,12 @@ def _data(experiment: Experiment) -> str:
     if not path.exists():
         return ""
     data = json.loads(path.read_text())
-    shape = data["shape"]
-    return (
-        f": {shape['classes']} classes, {shape['height']} x {shape['width']} pixels; {data['train']:,} training, "
-        f"{data['validation']:,} validation and {data['test']:,} test images"
-    )
+    shape, items = data["shape"], data.get("items", "images")
+    if items == "images":
+        what = f"{shape['classes']} classes, {shape['height']} x {shape['width']} pixels"
+    else:
+        what = f"{shape['inputs']:,} {'symbols' if shape['tokens'] else 'features'}, {shape['outputs']:,} outputs"
+    return f": {what}; {data['train']:,} training, {data['validation']:,} validation and {data['test']:,} test {items}"
 
 
 def _box(results: Results) -> list[tuple[str, str, str, str]] | None:

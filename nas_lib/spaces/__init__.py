@@ -7,7 +7,8 @@ To add a space: one file, and one line in `SpaceSettings`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -17,11 +18,9 @@ from nas_lib.spaces.generator import GeneratorSpace
 
 if TYPE_CHECKING:
     import networkx
-    from torch import nn
+    from torch import Tensor, nn
 
-    from nas_lib.tasks.data import Shape
-
-__all__ = ["Space", "SpaceSettings", "TooLargeError"]
+__all__ = ["Inheriting", "Sized", "Space", "SpaceSettings", "TooLargeError"]
 
 SpaceSettings = GeneratorSpace
 """The spaces a configuration can name. A second one makes this a union discriminated by `name`."""
@@ -33,6 +32,9 @@ class Space(Protocol):
     @property
     def name(self) -> str:
         """Name of the space in configurations."""
+
+    modality: ClassVar[str]
+    """What its networks take: `images` or `sequences`."""
 
     def operators(self) -> frozenset[str]:
         """Names of the operators it offers with its present settings, for example `sample`, `encode`."""
@@ -64,11 +66,35 @@ class Space(Protocol):
     def same(self, first: Genotype, second: Genotype) -> bool:
         """Whether two genotypes are exactly the same architecture (settles equal hashes)."""
 
-    def build(self, genotype: Genotype, shape: Shape) -> nn.Module:
-        """The network for inputs of `shape`, initialised from torch's global random state."""
+    def build(self, genotype: Genotype, shape: Any) -> nn.Module:
+        """The network for inputs of a `Shape` or `SequenceShape`, initialised from torch's global random state.
+
+        For images a module from images (n, c, h, w) to logits (n, classes). For sequences one from
+        `(inputs, state=None)` to outputs (n, time, outputs) and the state, a tensor or nested tuples of them, with
+        which the next call goes on.
+        """
 
     def describe(self, genotype: Genotype) -> str:
         """One line for people."""
 
     def graph(self, genotype: Genotype) -> networkx.DiGraph[int]:
         """The architecture as a flat graph to draw: node attributes `label`, `kind`, `stage` and `group`."""
+
+
+class Sized(Protocol):
+    """A space that counts more of a network than its parameters."""
+
+    def size(self, genotype: Genotype) -> Mapping[str, float]:
+        """Further figures of size, for example `blocks`. Operator `size`."""
+
+
+class Inheriting(Protocol):
+    """A space in which a network can begin with weights of another."""
+
+    def inherit(
+        self, parent: Mapping[str, Tensor], child: nn.Module, records: Sequence[Mapping[str, Any]]
+    ) -> list[str]:
+        """Give a built network what fits of the `state_dict` of its parent; `records` are `Proposal.changes`.
+
+        Returns the names of the weights that did not come from the parent. Operator `inherit`.
+        """

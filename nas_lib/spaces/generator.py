@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,6 +143,7 @@ NAGO_LEVELS: tuple[Level, ...] = (
 class GeneratorSpace(Settings):
     """Networks drawn from hierarchical random-graph generators."""
 
+    modality: ClassVar[str] = "images"
     name: Literal["generator"] = "generator"
     levels: tuple[Level, ...] = Field(default=NAGO_LEVELS, min_length=1)
     """Random-graph models, top level first."""

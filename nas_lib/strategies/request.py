@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -62,7 +62,9 @@ class Suggestion:
     epochs: int | None = None
     """Fidelity; None means the plan's full `epochs`."""
     warm_start: Candidate | None = None
-    """The evaluation whose training it continues at a higher fidelity."""
+    """The evaluation whose training it continues at a higher fidelity, or the parent whose weights it begins with."""
+    changes: Sequence[dict[str, Any]] = ()
+    """How the parent was changed into it, as the space tells it."""
     bracket: int | None = None
     """Number of the bracket whose candidates compete with it."""
     predicted: Mapping[str, float] = field(default_factory=dict)

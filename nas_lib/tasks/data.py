@@ -23,6 +23,18 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class SequenceShape:
+    """What a network for sequences must accept and give."""
+
+    inputs: int
+    """Symbols, or numbers per time step."""
+    outputs: int
+    """Numbers per time step."""
+    tokens: bool
+    """Whether inputs are numbers of symbols; else they are vectors."""
+
+
+@dataclass(frozen=True)
 class Split:
     """Images (n, channels, height, width) as uint8 and labels (n,) as int64."""
 
@@ -48,3 +60,65 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     """Per channel, of the training split scaled to [0, 1]."""
+
+
+@dataclass(frozen=True)
+class SequenceShape:
+    """What a recurrent network for a task must accept and give."""
+
+    inputs: int
+    """Symbols, or features of a time step."""
+    outputs: int
+    tokens: bool
+    """Whether inputs are symbols, int64 (batch, time), and not features, float32 (batch, time, features)."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences of one length, padded.
+
+    Targets of every step, float32 (n, time, outputs), of which the first `lengths` steps count; or of the last step
+    alone: numbers, float32 (n, outputs), or classes, int64 (n,). Numbers are compared by squares, classes by
+    cross-entropy.
+    """
+
+    inputs: np.ndarray
+    """int64 (n, time) or float32 (n, time, features)."""
+    targets: np.ndarray
+    lengths: np.ndarray
+    """int64 (n,): steps that are no padding. With targets of every step they are the first ones."""
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class SequenceData:
+    """Splits of a task whose items are sequences.
+
+    For a search `held_out` is the validation split and `validation` is None. Finalists are trained on the same
+    `train`; their `validation` may decide on schedules, and `held_out` is the test split.
+    """
+
+    train: Sequences
+    held_out: Sequences
+    shape: SequenceShape
+    class_names: tuple[str, ...] = ()
+    validation: Sequences | None = None
+    beyond: Sequences | None = None
+    """Longer sequences than those trained on: what a network makes of them is reported, never minimised."""
+    tolerance: float | None = None
+    """A sequence is right if no output is further than this from its target; None: if every output is on the side of
+    .5 on which its target is, 0 or 1."""
+
+
+@dataclass(frozen=True)
+class TextData:
+    """Splits of a running text, each int64 (tokens,); otherwise as `SequenceData`."""
+
+    train: np.ndarray
+    held_out: np.ndarray
+    shape: SequenceShape
+    class_names: tuple[str, ...]
+    """The vocabulary, in the order of the tokens."""
+    validation: np.ndarray | None = None

@@ -42,6 +42,16 @@ class ImageTask(Settings, ABC):
     validation_images: StrictInt | None = Field(default=None, ge=1)
     """Use this many of the validation images, classes in proportion."""
 
+    modality: ClassVar[str] = "images"
+    """What kind of networks a task is for: those of spaces of the same modality."""
+    items: ClassVar[str] = "images"
+    """What the sizes of its splits count."""
+    measures: ClassVar[tuple[str, ...]] = ("error", "loss")
+    """What is measured on a split and can be an objective."""
+    finalists_validate: ClassVar[bool] = False
+    """Whether a validation split is left when finalists are trained."""
+    training_defaults: ClassVar[Mapping[str, object]] = {}
+    """Settings of `training` where they are not given."""
     class_names: ClassVar[tuple[str, ...]] = ()
     """In the order of the labels; empty when the classes are just numbered."""
     licence: ClassVar[str] = "not known"
@@ -83,6 +93,7 @@ class ImageTask(Settings, ABC):
         found, final = self.for_search(), self.for_finalists()
         return {
             "task": self.name,
+            "items": self.items,
             "train": len(found.train),
             "validation": len(found.held_out),
             "test": len(final.held_out),

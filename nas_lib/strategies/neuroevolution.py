@@ -1,0 +1,173 @@
+"""Evolution of networks by small changes of their graphs, with inherited weights (MOE/RNAS: Booysen and Bosman 2024).
+
+A child is its parent changed by the space's operator `mutate`, and begins with the parent's trained weights where the
+space offers `inherit`. The population is not stored: it is what selection leaves when it goes through the history round
+by round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, StrictInt
+
+from nas_lib.records import Evaluation, Genotype, Proposal
+from nas_lib.settings import Settings
+from nas_lib.spaces import Changing
+from nas_lib.strategies.bayesian import initial_design, objective_values
+from nas_lib.strategies.request import Request, Suggestion
+
+Indices = NDArray[np.int64]
+TRIES = 20
+"""Times a child is made anew while it is a network that is known."""
+
+
+class Neuroevolution(Settings):
+    """NSGA-II whose offspring are changed copies of one parent each, trained on from its weights."""
+
+    name: Literal["moe-rnas"] = "moe-rnas"
+    label: str = ""
+    """Name of this search in folders, tables and plots; default: the strategy's name."""
+    population: StrictInt = Field(default=100, ge=2)
+    """Networks that survive a round. The initial ones are the space's known ones, then random ones."""
+    survival: Literal["crowding", "age"] = "crowding"
+    """Who survives: by non-dominated rank and crowding (Deb et al. 2002), or the youngest (Real et al. 2019)."""
+    crossover: float = Field(default=0.0, ge=0, le=1)
+    """Share of children whose parent is crossed with another one before it is changed."""
+    legacy_selection: bool = False
+    """Select as the released code does: the last front that fits is cut in order of age, parents are drawn from all
+    that were ranked, those just cut included, and of two in one front the more crowded wins."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"sample", "seeds", "mutate"})
+    objectives: ClassVar[tuple[int, int | None]] = (2, None)
+    keeps_weights: ClassVar[bool] = True
+
+    def propose(self, request: Request) -> list[Suggestion]:
+        """The initial population, then one child for each parent drawn."""
+        suggestions = _initial(request, self.population)
+        wanted = request.count - len(suggestions)
+        if wanted == 0:
+            return suggestions
+        evaluations, space = _different(request), cast(Changing, request.space)
+        pool = _pool(request, self)
+        seen = {request.space.hash(proposal.genotype) for proposal in _proposals(request)}
+        for slot, parent in enumerate(_parents(pool, wanted, request.rng("parents", request.round))):
+            rng = request.rng("child", request.round, slot)
+            crossed = rng.random() < self.crossover
+            mate = evaluations[rng.choice(pool.members)].proposal.genotype if crossed else None
+            child = _child(space, evaluations[parent].proposal, mate, seen, rng)
+            seen.add(request.space.hash(child.genotype))
+            suggestions.append(child)
+        return suggestions
+
+
+class KnownNetworks(Settings):
+    """The known networks of a space, trained as every candidate is: what a search has to beat."""
+
+    name: Literal["known"] = "known"
+    label: str = ""
+    """Name of this search in folders, tables and plots; default: the strategy's name."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"seeds"})
+    objectives: ClassVar[tuple[int, int | None]] = (1, None)
+    keeps_weights: ClassVar[bool] = False
+
+    def propose(self, request: Request) -> list[Suggestion]:
+        """Those that were not proposed yet."""
+        known = cast(Changing, request.space).known()[len(_proposals(request)) :]
+        return [Suggestion(genotype, origin="known") for genotype in known[: request.count]]
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Whom parents are drawn from."""
+
+    members: Indices
+    """Of `_different`."""
+    ranks: Indices
+    """Non-dominated rank (n,), 0 is the front."""
+    wins: NDArray[np.float64]
+    """Of two in one front the one with more wins (n,)."""
+    returns: bool
+    """Whether a winner can be drawn again."""
+
+
+def _initial(request: Request, size: int) -> list[Suggestion]:
+    """What the initial population lacks: known networks of the space in the first slots, random ones in the others."""
+    suggestions = initial_design(request, size)
+    before = len(_proposals(request))
+    seeds = cast(Changing, request.space).seeds()[before : before + len(suggestions)]
+    return [Suggestion(genotype, origin="initial") for genotype in seeds] + suggestions[len(seeds) :]
+
+
+def _proposals(request: Request) -> list[Proposal]:
+    return [*(evaluation.proposal for evaluation in request.history), *request.pending]
+
+
+def _different(request: Request) -> list[Evaluation]:
+    """The evaluations that succeeded, each network once."""
+    return [evaluation for evaluation in request.history if evaluation.ok and not evaluation.proposal.duplicate_of]
+
+
+def _pool(request: Request, settings: Neuroevolution) -> _Pool:
+    """Those alive after all rounds; for `legacy_selection` all that the last round ranked."""
+    evaluations = _different(request)
+    values = objective_values(evaluations, request.objectives)
+    rounds = np.array([-1 if one.proposal.origin == "initial" else one.proposal.round for one in evaluations])
+    alive = ranked = np.empty(0, dtype=np.int64)
+    for round in np.unique(rounds):
+        ranked = np.concatenate([alive, np.flatnonzero(rounds == round)])
+        ranks, crowding = _ranks(values[ranked])
+        if settings.legacy_selection:
+            alive = ranked[np.argsort(ranks, kind="stable")][: settings.population]
+        elif settings.survival == "age":
+            alive = ranked[-settings.population :]
+        else:
+            alive = ranked[np.lexsort((-crowding, ranks))][: settings.population]
+    members = ranked if settings.legacy_selection else alive
+    ranks, crowding = _ranks(values[members])
+    legacy = settings.legacy_selection
+    return _Pool(members, ranks, -crowding if legacy else crowding, returns=not legacy)
+
+
+def _ranks(values: NDArray[np.float64]) -> tuple[Indices, NDArray[np.float64]]:
+    """Non-dominated rank (n,) and crowding distance (n,) within the front of each of the values (n, m)."""
+    from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
+    from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+
+    ranks, crowding = np.zeros(len(values), dtype=np.int64), np.zeros(len(values))
+    for rank, front in enumerate(NonDominatedSorting().do(values)):
+        ranks[front], crowding[front] = rank, calc_crowding_distance(values[front])
+    return ranks, crowding
+
+
+def _parents(pool: _Pool, count: int, rng: np.random.Generator) -> list[int]:
+    """Winners of binary tournaments, as indices of `_different`."""
+    places, winners = np.arange(len(pool.members)), []
+    while len(winners) < count:
+        if len(places) < 2:
+            places = np.arange(len(pool.members))
+        first, second = rng.choice(places, size=2, replace=False)
+        key = [(-pool.ranks[place], pool.wins[place]) for place in (first, second)]
+        winner = first if key[0] > key[1] else second
+        winners.append(int(pool.members[winner]))
+        if not pool.returns:
+            places = places[places != winner]
+    return winners
+
+
+def _child(
+    space: Changing, parent: Proposal, mate: Genotype | None, seen: Collection[str], rng: np.random.Generator
+) -> Suggestion:
+    """A changed copy of a parent that is not known; a known one after `TRIES`."""
+    for _ in range(TRIES):
+        genotype, crossed = (parent.genotype, []) if mate is None else space.crossover(parent.genotype, mate, rng)
+        genotype, changes = space.mutate(genotype, rng)
+        if space.hash(genotype) not in seen:
+            break
+    start = parent.candidate if "inherit" in space.operators() else None
+    return Suggestion(genotype, origin="child", warm_start=start, changes=[*crossed, *changes])

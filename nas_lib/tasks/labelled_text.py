@@ -1,0 +1,177 @@
+"""Texts with labels: SST-2, or tables of one's own."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, StrictInt
+
+from nas_lib.randomness import generator
+from nas_lib.tasks.data import DataError, SequenceData, Sequences, SequenceShape
+from nas_lib.tasks.download import data_folder
+from nas_lib.tasks.images import DataFolder, class_quantiles
+from nas_lib.tasks.sequences import SequenceTask
+from nas_lib.tasks.text import UNKNOWN, part_file, read_text, vocabulary
+
+PADDING = "<pad>"
+TOKEN = re.compile(r"\w+|[^\w\s]")
+"""A word, a number, or a sign."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labels and texts of a table, line by line, texts as their words."""
+
+    labels: list[str]
+    texts: list[list[str]]
+
+    def taken(self, indices: np.ndarray) -> "Rows":
+        """Some of them."""
+        return Rows([self.labels[index] for index in indices], [self.texts[index] for index in indices])
+
+
+class LabelledText(SequenceTask):
+    """Classification of texts: one label of a text, from what the network says at its last word.
+
+    Texts are taken in small letters, words and signs apart, cut to `length` or padded before their beginning.
+    `error` is the share of texts misclassified, `loss` the cross-entropy.
+    """
+
+    name: Literal["labelled-text"] = "labelled-text"
+    path: Path | None = None
+    """A folder with tables whose names contain `train`, `valid` or `dev`, and `test` and end with `.tsv`, or one table;
+    they may be compressed as `.gz`. Relative to where the command runs. Default: SST-2 (Stanford Sentiment Treebank,
+    two classes), in the folder `sst2` of all data sets."""
+    folder: DataFolder = None
+    header: bool = False
+    """Whether the first line of a table names its columns. Columns are separated by tabs and never quoted."""
+    label: StrictInt | str = 0
+    """Column of the labels: its name where there is a header, else its number from 0."""
+    text: StrictInt | str = 1
+    """Column of the texts."""
+    vocabulary: StrictInt = Field(default=10_000, ge=3)
+    """Words kept, the most frequent ones of the training texts; padding and unknown words are two of them."""
+    length: StrictInt = Field(default=40, ge=1)
+    """Words of a text: longer ones lose their end, shorter ones are padded at their beginning."""
+    train_texts: StrictInt | None = Field(default=None, ge=1)
+    """Use so many training texts, classes in proportion; a larger number contains a smaller one's. Default: all."""
+    held_out: float = Field(default=0.2, gt=0, lt=0.5)
+    """Shares of a single table that are its test and its validation texts, class by class."""
+    split_seed: StrictInt = Field(default=0, ge=0)
+    """Draws the texts of the splits of a single table and those of `train_texts`."""
+
+    items = "texts"
+    licence = "that of your texts; none is stated for SST-2"
+    training_defaults: ClassVar[Mapping[str, object]] = {
+        "optimizer": "adam",
+        "learning_rate": 0.001,
+        "schedule": "constant",
+        "batch_size": 50,
+        "gradient_clip": 5.0,
+        "weight_decay": 0.0,
+        "mixed_precision": False,
+    }
+    md5: ClassVar[Mapping[str, str]] = {
+        "train": "e258db73faab06778e38b1270129defe",
+        "validation": "e28b978a6628b9f2438db9f5c0d910ce",
+        "test": "12bb13c2113ca3af31c867d90e9bb9db",
+    }
+    """Of the tables of SST-2, unpacked."""
+
+    @property
+    def source(self) -> str:
+        """Where the texts are."""
+        return f"{self.name} {self.path or 'sst2'}"
+
+    def for_search(self) -> SequenceData:
+        """See `SequenceTask.for_search`."""
+        return self._data("validation", None)
+
+    def for_finalists(self) -> SequenceData:
+        """See `SequenceTask.for_finalists`."""
+        return self._data("test", "validation")
+
+    def _data(self, held_out: str, validation: str | None) -> SequenceData:
+        train = self._rows("train")
+        classes = sorted(set(train.labels))
+        if len(classes) < 2:
+            raise DataError(f"{self._place}: the training texts have {len(classes)} labels, allowed are at least 2")
+        train = self._limited(train, classes)
+        words = vocabulary([word for text in train.texts for word in text], self.vocabulary, (PADDING, UNKNOWN))
+        return SequenceData(
+            train=self._encoded(train, classes, words),
+            held_out=self._encoded(self._rows(held_out), classes, words),
+            validation=None if validation is None else self._encoded(self._rows(validation), classes, words),
+            shape=SequenceShape(len(words), len(classes), tokens=True),
+            class_names=tuple(classes),
+        )
+
+    @property
+    def _place(self) -> Path:
+        return self.path or data_folder(self.folder) / "sst2"
+
+    def _limited(self, rows: Rows, classes: list[str]) -> Rows:
+        if self.train_texts is None:
+            return rows
+        if self.train_texts > len(rows.texts):
+            raise DataError(f"{self._place}: train_texts is {self.train_texts}, but there are only {len(rows.texts)}")
+        order = np.argsort(self._quantiles(rows, "limit"), kind="stable")
+        limited = rows.taken(np.sort(order[: self.train_texts]))
+        missing = sorted(set(classes) - set(limited.labels))
+        if missing:
+            raise DataError(f"{self._place}: train_texts is {self.train_texts}, too few for a text with {missing[0]!r}")
+        return limited
+
+    def _quantiles(self, rows: Rows, purpose: str) -> np.ndarray:
+        labels = np.unique(rows.labels, return_inverse=True)[1]
+        return class_quantiles(labels, generator(self.split_seed, "labelled text", purpose))
+
+    def _rows(self, part: str) -> Rows:
+        if self.path is None or self.path.is_dir():
+            return self._table(part_file(self._place, part, ".tsv"), None if self.path else self.md5[part])
+        rows = self._table(self.path)
+        quantiles = self._quantiles(rows, "split")
+        ends = {"test": (0, self.held_out), "validation": (self.held_out, 2 * self.held_out)}
+        low, high = ends.get(part, (2 * self.held_out, 1))
+        taken = rows.taken(np.flatnonzero((quantiles >= low) & (quantiles < high)))
+        if not taken.texts:
+            raise DataError(f"{self.path}: has {len(rows.texts)} texts, too few for a {part} split")
+        return taken
+
+    def _table(self, path: Path, md5: str | None = None) -> Rows:
+        lines = [line.split("\t") for line in read_text(path, md5=md5).split("\n")]
+        names = [name.strip() for name in lines[0]] if self.header else [str(number) for number in range(len(lines[0]))]
+        columns = []
+        for key, column in (("label", self.label), ("text", self.text)):
+            if str(column) not in names:
+                raise DataError(f"{path}: has no column {key}: {column!r}; it has {', '.join(names)}")
+            columns.append(names.index(str(column)))
+        rows = [(number, line) for number, line in enumerate(lines, 1) if line != [""]][int(self.header) :]
+        for number, line in rows:
+            if len(line) <= max(columns):
+                raise DataError(f"{path}: line {number} has {len(line)} columns, expected are {len(names)}")
+        if not rows:
+            raise DataError(f"{path}: has no texts")
+        label, text = columns
+        return Rows([line[label].strip() for _, line in rows], [tokens(line[text]) for _, line in rows])
+
+    def _encoded(self, rows: Rows, classes: list[str], words: Mapping[str, int]) -> Sequences:
+        unknown = set(rows.labels) - set(classes)
+        if unknown:
+            raise DataError(f"{self._place}: a label {min(unknown)!r} occurs that no training text has")
+        inputs = np.full((len(rows.texts), self.length), words[PADDING], np.int64)
+        lengths = np.zeros(len(rows.texts), np.int64)
+        for row, text in enumerate(rows.texts):
+            found = [words.get(word, words[UNKNOWN]) for word in text[: self.length]]
+            lengths[row] = len(found)
+            inputs[row, self.length - len(found) :] = found
+        places = {label: place for place, label in enumerate(classes)}
+        return Sequences(inputs, np.array([places[label] for label in rows.labels], np.int64), lengths)
+
+
+def tokens(text: str) -> list[str]:
+    """The words and signs of a text, in small letters."""
+    return TOKEN.findall(text.lower())
