@@ -19,6 +19,7 @@ from nas_lib.settings import UserError
 
 if TYPE_CHECKING:
     from nas_lib.laboratory.settings import Laboratory
+    from nas_lib.predictor_study.settings import PredictorStudy
     from nas_lib.search import Search
 
 app = typer.Typer(
@@ -402,5 +403,91 @@ def track_laboratory(
     laboratory = _laboratory(file)
     with _needing_results("the searches"):
         became = _unless_unavailable(lambda: vars(sync(laboratory)))
+    if done is not None:
+        write_json(done, became)
+
+
+# --- the study of predictors -----------------------------------------------------------------------
+
+predictors_app = typer.Typer(
+    help="The predictor study: how well predictors rank architectures they have not seen.", no_args_is_help=True
+)
+app.add_typer(predictors_app, name="predictors")
+
+StudyFile = Annotated[
+    Path, typer.Argument(help="The study: its YAML file, or the predictor_study.json of its results.")
+]
+
+
+def _study(file: Path) -> PredictorStudy:
+    from nas_lib.predictor_study.settings import load
+
+    return load(file)
+
+
+@predictors_app.command("validate")
+def validate_study(file: StudyFile) -> None:
+    """Check a configuration and read its tables; all mistakes at once."""
+    study = _study(file)
+    problems = study.checked_problems()
+    typer.echo(
+        f"{file}: {len(problems)} problems x {len(study.predictors)} predictors x {len(study.sizes)} sizes x "
+        f"{len(study.seeds)} seeds"
+    )
+    for title, problem in problems.items():
+        typer.echo(f"{title}: {', '.join(study.objectives_of(problem))}")
+
+
+@predictors_app.command("schema")
+def print_study_schema() -> None:
+    """Print the JSON schema of a study's configuration, for editors."""
+    from nas_lib.predictor_study.settings import schema
+
+    typer.echo(json.dumps(schema(), indent=2))
+
+
+@predictors_app.command("measure")
+def measure_predictors(
+    file: StudyFile, problem: Annotated[str, typer.Option(help="Name (title) of the problem.")]
+) -> None:
+    """Measure all predictors on one problem; what is measured already is kept."""
+    study = _study(file)
+    if problem not in study.titles:
+        raise ConfigurationError(f"--problem: found {problem!r}, allowed is one of {study.titles}")
+    _limit_threads(1)
+    from nas_lib.predictor_study.measure import run
+
+    run(study, problem)
+
+
+@predictors_app.command("figures")
+def draw_study(file: StudyFile) -> None:
+    """Draw the figures of a study as SVG and PDF, and write its tables."""
+    from nas_lib.report.predictor_study import write_figures
+
+    with _needing_results("the measurements"):
+        write_figures(_study(file))
+
+
+@predictors_app.command("page")
+def report_study(file: StudyFile) -> None:
+    """Write the report of a study."""
+    from nas_lib.report.predictor_study import write_report
+
+    with _needing_results("the measurements"):
+        write_report(_study(file))
+
+
+@predictors_app.command("track")
+def track_study(
+    file: StudyFile, done: Annotated[Path | None, typer.Option(help="Written with what became of it.")] = None
+) -> None:
+    """Bring MLflow in line with the results; a server that is down is a warning, not an error."""
+    from nas_lib.layout import write_json
+    from nas_lib.predictor_study.tracking import sync
+
+    study = _study(file)
+    with _needing_results("the measurements"):
+        became = _unless_unavailable(lambda: vars(sync(study)))
     if done is not None:
         write_json(done, became)

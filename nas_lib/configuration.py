@@ -4,7 +4,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -32,8 +32,12 @@ PATTERNS = {
 ARTIFACTS = "mlartifacts"
 """The folder of `results` that is nobody's results but MLflow's."""
 RESERVED = frozenset({"benchmarks", "figures", "logs", "tables"})
-"""Folders of an experiment or a laboratory that are no searches."""
-KINDS = {"experiment": "python -m nas_lib", "laboratory": "python -m nas_lib laboratory"}
+"""Folders of results that are no searches and no problems."""
+KINDS = {
+    "experiment": "python -m nas_lib",
+    "laboratory": "python -m nas_lib laboratory",
+    "predictor_study": "python -m nas_lib predictors",
+}
 """What a configuration may be of, by the key it has, and the commands that take it."""
 ALLOWED = {
     "int_": "a whole number",
@@ -64,7 +68,7 @@ def _home_expanded(folder: str) -> str:
 
 
 Name = Annotated[str, Field(pattern=SLUG), AfterValidator(_not_artifacts)]
-"""Of an experiment or a laboratory: its folder below the results."""
+"""Of what a configuration describes: its folder below the results."""
 ResultsFolder = Annotated[str, Field(pattern=FOLDER_NAME), AfterValidator(_home_expanded)]
 
 
@@ -73,6 +77,15 @@ def folder_mistake(name: str) -> str | None:
     if name in RESERVED:
         return f"{name!r} is the name of another folder, allowed is any but {sorted(RESERVED)}"
     return None if re.fullmatch(SLUG, name) else f"{name!r} is a folder name, allowed is {PATTERNS[SLUG]}"
+
+
+def name_mistakes(key: str, names: Sequence[str], hint: str = "", *, folders: bool = True) -> Iterator[str]:
+    """What is wrong with the names of the entries of a key: they occur twice, or cannot be those of folders."""
+    for twice in sorted({name for name in names if names.count(name) > 1}):
+        yield f"{key}: {twice} occurs twice, allowed are different names{hint}"
+    for index, name in enumerate(names if folders else ()):
+        if mistake := folder_mistake(name):
+            yield f"{key}.{index}: {mistake}"
 
 
 def refuse_other_kind(content: object, kind: str, source: str) -> None:

@@ -170,6 +170,24 @@ class LaboratoryFolder(ComparedFolder):
         return TrialFolder(self.path / problem / strategy / f"seed-{seed}")
 
 
+@dataclass(frozen=True)
+class StudyFolder(ComparedFolder):
+    """The files of one study of predictors."""
+
+    @property
+    def configuration(self) -> Path:
+        """The study as it runs, defaults filled in."""
+        return self.path / "predictor_study.json"
+
+    def measurements(self, problem: str) -> Path:
+        """All measurements of a problem as a table."""
+        return self.path / problem / "measurements.parquet"
+
+    def journal(self, problem: str) -> Path:
+        """The measurements of a problem as they are made, one per line, after a line that says of what they are."""
+        return self.path / problem / "journal.jsonl"
+
+
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a file as a whole or not at all: a reader never sees half of it, a kill leaves the old one.
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nas_lib.experiment import Experiment
     from nas_lib.laboratory.settings import Laboratory
     from nas_lib.layout import ComparedFolder
+    from nas_lib.predictor_study.settings import PredictorStudy
 
 T = TypeVar("T")
 
@@ -107,7 +108,7 @@ class Projection:
 
 
 @contextmanager
-def writing(of: Experiment | Laboratory) -> Iterator[tuple[MlflowClient, str]]:
+def writing(of: Experiment | Laboratory | PredictorStudy) -> Iterator[tuple[MlflowClient, str]]:
     """A client and the id of what has this name in MLflow, under a lock: the results folder has one writer at a time.
 
     Raises:

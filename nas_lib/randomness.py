@@ -4,6 +4,8 @@ Nothing is streamed, so any proposal or training can be repeated alone, in any o
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -23,3 +25,16 @@ def seed_of(seed: int, *address: str | int) -> int:
 def generator(seed: int, *address: str | int) -> np.random.Generator:
     """A NumPy generator for the place `address`; see `seed_of`."""
     return np.random.default_rng(seed_of(seed, *address))
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """PyTorch computes in one thread, and so to the same bits whatever the number of cores."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

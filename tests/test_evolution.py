@@ -7,6 +7,7 @@ import moocore
 import numpy as np
 import pytest
 
+from nas_lib import predictors
 from nas_lib.laboratory.search import search
 from nas_lib.laboratory.settings import LaboratoryBudget
 from nas_lib.problems import Problem
@@ -138,3 +139,24 @@ def test_the_inner_search_measures_nothing(cell: Problem) -> None:
     problem = SimpleNamespace(**{**vars(cell), "evaluate": counted})
     search(problem, LINAS(population=15, predictor="ridge"), 1, BUDGET)  # type: ignore[arg-type]
     assert calls == [15] * 6
+
+
+def final_hypervolume(problem: Problem, strategy: Strategy) -> float:
+    history, _ = search(problem, strategy, 1, BUDGET)
+    values = np.array([list(one.objectives.values()) for one in history])
+    return float(moocore.hypervolume(values, ref=problem.reference))
+
+
+def test_linas_learns_from_graphs_where_there_are_any(cell: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered: list[tuple[str, ...]] = []
+
+    def chosen(names: tuple[str, ...], *_: object) -> str:
+        offered.append(names)
+        return names[-1]
+
+    monkeypatch.setattr(predictors, "best_name", chosen)
+    for problem in (cell, Grid(genes=4, options=4).problem()):
+        search(problem, LINAS(population=15, predictor="auto"), 1, LaboratoryBudget(evaluations=30, batch=15))
+    assert offered[0] == ("ridge", "svr", "gp", "wl-gp")
+    assert offered[-1] == ("ridge", "svr", "gp")
+    assert final_hypervolume(cell, LINAS(population=15, predictor="wl-gp")) > final_hypervolume(cell, RandomSearch())

@@ -11,6 +11,7 @@ import yaml
 from nas_lib.configuration import ConfigurationError, read, read_merged
 from nas_lib.experiment import Experiment, load, parse, schema, settings_of
 from nas_lib.laboratory import settings as laboratories
+from nas_lib.predictor_study import settings as studies
 from nas_lib.spaces.generator import GeneratorSpace
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.tasks.data import Shape
@@ -39,7 +40,12 @@ SHIPPED = sorted((ROOT / "config").rglob("*.yaml"))
 def test_every_configuration_that_ships_is_valid(path: Path) -> None:
     content = read(path)
     assert isinstance(content, dict)
-    found = laboratories.load(path).laboratory if "laboratory" in content else load(path).experiment
+    if "laboratory" in content:
+        found = laboratories.load(path).laboratory
+    elif "predictor_study" in content:
+        found = studies.load(path).predictor_study
+    else:
+        found = load(path).experiment
     assert found == path.stem
 
 

@@ -13,6 +13,7 @@ from nas_lib import cli
 from nas_lib.configuration import ConfigurationError
 from nas_lib.experiment import parse as parse_experiment
 from nas_lib.laboratory.settings import Laboratory, load, parse, schema
+from nas_lib.problems import ProblemError
 
 ROOT = Path(__file__).parent.parent
 TINY: dict[str, Any] = {
@@ -96,6 +97,16 @@ def test_strategies_that_cannot_handle_the_objectives_of_a_problem_are_refused_b
     laboratory = parse(TINY | {"strategies": ["bo", "random"]}, "")
     with pytest.raises(
         Exception, match=r"^problems \(zdt1-3x3\): has 2 objectives, .* strategy bo is exactly 1\n.*cell"
+    ):
+        laboratory.checked_problems()
+
+
+def test_a_predictor_of_graphs_is_refused_on_problems_that_are_none_before_a_search() -> None:
+    laboratory = parse(TINY | {"strategies": [{"name": "linas", "predictor": "wl-gp"}, "random"]}, "")
+    with pytest.raises(
+        ProblemError,
+        match=r"^problems \(zdt1-3x3\): its architectures are not declared as graphs, which the predictor wl-gp of "
+        r"linas learns from$",
     ):
         laboratory.checked_problems()
 

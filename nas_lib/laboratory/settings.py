@@ -9,12 +9,12 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from pydantic import Field, StrictInt, field_validator
 
-from nas_lib import configuration
+from nas_lib import configuration, predictors
 from nas_lib.configuration import (
     ConfigurationError,
     Name,
     ResultsFolder,
-    folder_mistake,
+    name_mistakes,
     named,
     refuse_other_kind,
 )
@@ -108,7 +108,7 @@ class Laboratory(Settings):
 
     def refuse_missing_tables(self) -> None:
         """Raises ProblemError: files that problems are read from are missing, one line each."""
-        _all(problem.file for problem in self.problems)
+        every(problem.file for problem in self.problems)
 
     def checked_problems(self) -> dict[str, Problem]:
         """Every problem by its title, its table read.
@@ -116,7 +116,7 @@ class Laboratory(Settings):
         Raises:
             ProblemError: all tables that cannot be used, and strategies that cannot handle their objectives.
         """
-        problems = dict(zip(self.titles, _all(problem.problem for problem in self.problems), strict=True))
+        problems = dict(zip(self.titles, every(problem.problem for problem in self.problems), strict=True))
         mistakes = [
             mistake
             for title, problem in problems.items()
@@ -137,7 +137,7 @@ class Laboratory(Settings):
 Found = TypeVar("Found")
 
 
-def _all(made: Iterable[Callable[[], Found]]) -> list[Found]:
+def every(made: Iterable[Callable[[], Found]]) -> list[Found]:
     """What all functions give. Raises ProblemError: the mistakes of all that fail, one line each."""
     found, mistakes = [], []
     for make in made:
@@ -153,8 +153,12 @@ def _all(made: Iterable[Callable[[], Found]]) -> list[Found]:
 def unfit(title: str, problem: Problem, label: str, strategy: Strategy) -> str | None:
     """Why a strategy cannot search a problem, in one line; None where it can."""
     count = len(problem.objectives)
-    allowed = other_count(strategy, count)
-    return allowed and f"problems ({title}): has {count} objectives, allowed with the strategy {label} is {allowed}"
+    if allowed := other_count(strategy, count):
+        return f"problems ({title}): has {count} objectives, allowed with the strategy {label} is {allowed}"
+    predictor = str(getattr(strategy, "predictor", ""))
+    if predictor in predictors.PREDICTORS and not predictors.suits(predictor, problem.space):
+        return f"problems ({title}): {predictors.NO_GRAPH}, which the predictor {predictor} of {label} learns from"
+    return None
 
 
 def load(path: Path) -> Laboratory:
@@ -182,14 +186,11 @@ def schema() -> dict[str, Any]:
 
 
 def _impossible(sections: Mapping[str, Any]) -> Iterable[str]:
-    for key, name in (("strategies", label_of), ("problems", lambda problem: problem.title), ("seeds", str)):
-        names = [name(entry) for entry in sections.get(key, ())]
-        for twice in sorted({entry for entry in names if names.count(entry) > 1}):
-            hint = {"strategies": "; give one a `label`", "problems": "; give tables a `title`"}.get(key, "")
-            yield f"{key}: {twice} occurs twice, allowed are different names{hint}"
-        for index, folder in enumerate(names if key != "seeds" else ()):
-            if mistake := folder_mistake(folder):
-                yield f"{key}.{index}: {mistake}"
+    yield from name_mistakes("strategies", [*map(label_of, sections.get("strategies", ()))], "; give one a `label`")
+    yield from name_mistakes(
+        "problems", [problem.title for problem in sections.get("problems", ())], "; give tables a `title`"
+    )
+    yield from name_mistakes("seeds", [*map(str, sections.get("seeds", ()))], folders=False)
     for index, strategy in enumerate(sections.get("strategies", ())):
         if "budget" in sections and (reason := impossible(strategy, sections["budget"].plan)):
             yield f"strategies.{index} ({strategy.name}): {reason}"

@@ -1,7 +1,8 @@
 """Predictors: from measured architectures of a space of genes to the objectives of others.
 
 One interface for all: `fit(name, space, numbers, targets, rng)` gives a function of option numbers. Inputs are masked
-one-hot columns (a gene without effect has none), for trees option numbers with -1 for genes without effect.
+one-hot columns (a gene without effect has none), for trees option numbers with -1 for genes without effect. Two learn
+from the graphs of architectures, where a space says what these are.
 To add a predictor: one function here, and one line in `PREDICTORS`.
 """
 
@@ -18,8 +19,11 @@ from numpy.typing import NDArray
 from nas_lib.spaces.genes import GeneSpace, Numbers
 
 Values = NDArray[np.float64]
-PredictorName = Literal["ridge", "svr", "stacked", "boosting", "forest", "gp", "mlp"]
+PredictorName = Literal["ridge", "svr", "stacked", "boosting", "forest", "gp", "mlp", "wl-gp", "gnn"]
 FOLDS = 5
+CHUNK = 2000
+"""Architectures drawn as graphs at once."""
+NO_GRAPH = "its architectures are not declared as graphs"
 FEWEST = 2 * FOLDS
 """Architectures below which nothing is cross-validated."""
 
@@ -46,6 +50,8 @@ class Family:
     """What it sees of option numbers (n, d)."""
     spread: Callable[[Any, Any], tuple[Values, Values]] | None = None
     """A fitted model and inputs -> mean and standard deviation (n,)."""
+    needs_graph: bool = False
+    """Whether it is for spaces alone whose architectures are graphs."""
 
 
 def fit(name: PredictorName, space: GeneSpace, numbers: Numbers, targets: Values, rng: np.random.Generator) -> Fitted:
@@ -68,6 +74,11 @@ def fit(name: PredictorName, space: GeneSpace, numbers: Numbers, targets: Values
         return mean * scale + centre, deviation * scale
 
     return Fitted(name, predict, uncertain)
+
+
+def suits(name: str, space: GeneSpace) -> bool:
+    """Whether a predictor can learn from architectures of a space."""
+    return space.graph is not None or not PREDICTORS[name].needs_graph
 
 
 def best_name(
@@ -108,6 +119,17 @@ def _columns(space: GeneSpace, numbers: Numbers) -> Any:
     return columns_of(space, numbers)
 
 
+def _labels(space: GeneSpace, numbers: Numbers) -> Any:
+    from nas_lib.predictors.graph_process import labels_of
+
+    return labels_of(space, numbers)
+
+
+def _graphs(space: GeneSpace, numbers: Numbers) -> Any:
+    starts = range(0, len(numbers), CHUNK)
+    return (space.graphs(numbers[start : start + CHUNK]) for start in starts)
+
+
 def _gp_spread(model: Any, inputs: Any) -> tuple[Values, Values]:
     return model.uncertain(inputs)  # type: ignore[no-any-return]
 
@@ -119,6 +141,10 @@ def _forest_spread(model: Any, inputs: Values) -> tuple[Values, Values]:
 def _bagging_spread(model: Any, inputs: Values) -> tuple[Values, Values]:
     members = zip(model.estimators_, model.estimators_features_, strict=True)
     return between(np.array([member.predict(inputs[:, columns]) for member, columns in members]))
+
+
+def _members_spread(model: Any, inputs: Any) -> tuple[Values, Values]:
+    return between(model.members(inputs))
 
 
 def between(predicted: Values) -> tuple[Values, Values]:
@@ -180,6 +206,18 @@ def _mlp(_: int, seed: int) -> Any:
     return BaggingRegressor(member, n_estimators=5, bootstrap=False, random_state=seed, n_jobs=1)
 
 
+def _wl_gp(_: int, __: int) -> Any:
+    from nas_lib.predictors.graph_process import GraphProcess
+
+    return GraphProcess()
+
+
+def _gnn(_: int, seed: int) -> Any:
+    from nas_lib.predictors.graph_network import GraphNetwork
+
+    return GraphNetwork(seed)
+
+
 PREDICTORS: Mapping[str, Family] = {
     "ridge": Family(_ridge, _one_hot),
     "svr": Family(_svr, _one_hot),
@@ -188,4 +226,6 @@ PREDICTORS: Mapping[str, Family] = {
     "forest": Family(_forest, _places, _forest_spread),
     "gp": Family(_gp, _columns, _gp_spread),
     "mlp": Family(_mlp, _one_hot, _bagging_spread),
+    "wl-gp": Family(_wl_gp, _labels, _gp_spread, needs_graph=True),
+    "gnn": Family(_gnn, _graphs, _members_spread, needs_graph=True),
 }

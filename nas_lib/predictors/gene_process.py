@@ -112,6 +112,31 @@ def warp(name: str, targets: Values) -> Warp:
 WARPS = ("none", "clip", "soft", "log")
 
 
+def best_warp(targets: Values, left_out: Callable[[Values], Values], some: NDArray[np.int64] | None = None) -> Warp:
+    """The warp of targets (n,) under which they, and the better half of them, are best ranked by `left_out`.
+
+    Args:
+        targets: What is warped.
+        left_out: Warped targets (n,) -> what is foretold of each from all others, of those at `some` (default: all).
+        some: The places on which warps are compared.
+    """
+    from scipy import stats
+
+    chosen = targets if some is None else targets[some]
+    better = chosen <= np.median(chosen)
+    scores = []
+    for name in WARPS:
+        foretold = left_out(warp(name, targets).of(targets))
+        agreement = [stats.kendalltau(foretold[which], chosen[which]).statistic for which in (slice(None), better)]
+        scores.append(float(np.nan_to_num(agreement).sum()))
+    return warp(WARPS[int(np.argmax(scores))], targets)
+
+
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many of the places 0 .. count - 1, evenly, the last one included."""
+    return np.unique(np.linspace(count - 1, 0, min(count, most)).round().astype(np.int64))
+
+
 class GeneProcess:
     """The process of one objective: scikit-learn's `fit` and `predict`, on `Columns`."""
 
@@ -148,33 +173,22 @@ class GeneProcess:
         return (inputs.values[start : start + CHUNK] - self._middle for start in starts)
 
     def _choose_warp(self, inputs: Columns, targets: Values) -> None:
-        from scipy import stats
+        some = evenly(len(targets), COMPARED_ON)
+        part = Columns(inputs.values[some], inputs.genes)
 
-        some = _spread(len(targets), COMPARED_ON)
-        part, chosen = Columns(inputs.values[some], inputs.genes), targets[some]
-        better = chosen <= np.median(chosen)
-        scores = []
-        for name in WARPS:
-            self.warp = warp(name, targets)
-            warped = self.warp.of(chosen)
-            weights = self._weights_of(part, warped)
-            foretold = _posterior(part, self._standard(warped), weights).left_out
-            agreement = [stats.kendalltau(foretold[which], chosen[which]).statistic for which in (slice(None), better)]
-            scores.append(float(np.nan_to_num(agreement).sum()))
-        self.warp = warp(WARPS[int(np.argmax(scores))], targets)
+        def left_out(warped: Values) -> Values:
+            weights = self._weights_of(part, warped[some])
+            return _posterior(part, self._standard(warped[some]), weights).left_out
+
+        self.warp = best_warp(targets, left_out, some)
 
     def _weights_of(self, inputs: Columns, warped: Values) -> _Weights:
         self._centre, self._scale = float(warped.mean()), float(warped.std()) or 1.0
-        some = _spread(len(warped), LEARNT_FROM)
+        some = evenly(len(warped), LEARNT_FROM)
         return _learnt(Columns(inputs.values[some], inputs.genes), self._standard(warped)[some])
 
     def _standard(self, warped: Values) -> Values:
         return (warped - self._centre) / self._scale
-
-
-def _spread(count: int, most: int) -> NDArray[np.int64]:
-    """At most so many of the places 0 .. count - 1, evenly, the last one included."""
-    return np.unique(np.linspace(count - 1, 0, min(count, most)).round().astype(np.int64))
 
 
 @dataclass(frozen=True)

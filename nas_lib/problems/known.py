@@ -14,6 +14,7 @@ from nas_lib.problems.problem import Problem, ProblemError, Values
 from nas_lib.problems.table import read_frame, tabular
 from nas_lib.settings import Settings
 from nas_lib.spaces.genes import Condition, Gene, GeneSpace, Numbers
+from nas_lib.spaces.graphs import Drawn, Graphs, Present, chain, operations_on_edges, row
 from nas_lib.tasks.download import data_folder
 from nas_lib.tasks.images import DataFolder
 
@@ -62,7 +63,20 @@ class NASBenchMacro(Settings):
         blocks = ("identity", "mb3x3-e3", "mb5x5-e6")
         genes = tuple(Gene(name=f"block{place}", options=blocks) for place in range(rows.shape[1]))
         reference = [float(np.percentile(values[:, 0], 75)), float(values[:, 1].max() * 1.001)]
-        return tabular(self.name, genes, rows, values, ("error", "flops"), reference, ("flops",), UNITS)
+        return tabular(self.name, genes, rows, values, ("error", "flops"), reference, ("flops",), UNITS, _macro_graphs)
+
+
+STAGE_STARTS = np.array([True, False, True, False, False, True, False, False])
+"""Which blocks of NAS-Bench-Macro begin a stage: they halve the image, so `identity` is no identity there."""
+
+
+def _macro_graphs(numbers: Numbers, _: Present) -> Graphs:
+    """Blocks in a row, labelled by stage, operation and whether they begin it; identities are left out.
+
+    Of the 6,561 rows 3,969 differ as graphs; those that do not have the same published values.
+    """
+    stages = np.cumsum(STAGE_STARTS) - 1
+    return row(3 * (2 * stages + STAGE_STARTS) + numbers, STAGE_STARTS | (numbers > 0))
 
 
 class NASBench201(Settings):
@@ -99,7 +113,8 @@ class NASBench201(Settings):
         genes = tuple(Gene(name=f"edge{source}-{target}", options=OPERATIONS) for source, target in EDGES)
         reference = [float(np.percentile(values[:, 0], 75)), float(values[:, 1].max() * 1.001)]
         exact = ("parameters",) if self.cost == "parameters" else ()
-        return tabular(self.title, genes, rows, values, ("error", self.cost), reference, exact, UNITS)
+        graph = operations_on_edges(EDGES, [OPERATIONS] * len(EDGES), without="none")
+        return tabular(self.title, genes, rows, values, ("error", self.cost), reference, exact, UNITS, graph)
 
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -136,7 +151,7 @@ class OFAMobileNetV3(Settings):
 
         path = self.file()
         frame = read_frame(path)
-        space = GeneSpace(self.name, tuple(_ofa_genes()))
+        space = GeneSpace(self.name, genes := tuple(_ofa_genes()), graph=_ofa_graph(genes))
         try:
             genotypes = [{"genes": row} for row in frame[[gene.name for gene in space.genes]].to_numpy().tolist()]
             numbers = space.numbers(genotypes)
@@ -173,6 +188,13 @@ def _ofa_genes() -> Sequence[Gene]:
             active = None if len(enough) == len((2, 3, 4)) else Condition(gene=f"d_{stage}", options=enough)
             blocks.append(Gene(name=f"{kind}_{block}", options=options, active=active))
     return depths + blocks
+
+
+def _ofa_graph(genes: Sequence[Gene]) -> Drawn:
+    """What a network does in a row, as far as the depth of each stage goes: expansion and kernel of every block."""
+    kernels = range(STAGES, STAGES + STAGES * BLOCKS)
+    order = [gene for kernel in kernels for gene in (kernel + STAGES * BLOCKS, kernel)]
+    return chain([len(gene.options) for gene in genes], order)
 
 
 def _pairs(space: GeneSpace, numbers: Numbers) -> Values:

@@ -12,6 +12,7 @@ from nas_lib.problems.problem import Problem, Values
 from nas_lib.randomness import generator
 from nas_lib.settings import Settings
 from nas_lib.spaces.genes import MOST_LISTED, Condition, Gene, GeneSpace, Numbers
+from nas_lib.spaces.graphs import wired
 
 
 class Grid(Settings):
@@ -100,7 +101,8 @@ class Cell(Settings):
 
     Gene i is the operation on edge i. A random table says what it is worth together with those of `neighbours` other
     edges (Kauffman's NK landscape). An edge of the second half counts only while its partner in the first half has
-    another operation than the first. The cost is additive. Nothing here is anybody's benchmark: it stands for spaces
+    another operation than the first. The cost is additive. As a graph the cell shows which operations act on which, not
+    how. Nothing here is anybody's benchmark: it stands for spaces
     whose genes interact.
     """
 
@@ -142,7 +144,9 @@ class Cell(Settings):
             )
             for place in range(self.genes)
         )
-        space = GeneSpace("cell", edges)
+        wires = [(source, place) for place in range(self.genes) for source in others[place].tolist()]
+        wires += [(place - half, place) for place in range(half, self.genes)]
+        space = GeneSpace("cell", edges, graph=wired([self.options] * self.genes, wires))
 
         def cost(numbers: Numbers) -> Values:
             return np.asarray((price[np.arange(self.genes), numbers] * space.active(numbers)).sum(axis=1))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from nas_lib.configuration import SLUG, nearest
 from nas_lib.problems.problem import Problem, ProblemError, Values
 from nas_lib.settings import Settings
 from nas_lib.spaces.genes import Condition, Gene, GeneSpace, Numbers, Option
+from nas_lib.spaces.graphs import Drawn, chain, operations_on_edges
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +31,10 @@ LARGEST = 1e100
 RESERVED = ("round", "slot", "hash", "origin", "repeat", "genes")
 """Columns that the history of a search has beside the objectives."""
 SEPARATORS = (",", ";", "\t")
+
+
+Node = Annotated[str, BeforeValidator(lambda name: str(name) if isinstance(name, int) else name)]
+"""Name of a node of a cell; numbers are names too."""
 
 
 class GeneColumns(Settings):
@@ -55,6 +61,40 @@ class ObjectiveColumn(Settings):
     """Whether it can be computed without measuring, as parameters can: strategies may know it of any architecture."""
 
 
+class TableGraph(Settings):
+    """How the architectures of a table are graphs, for predictors that learn from those."""
+
+    edges: tuple[tuple[Node, Node], ...] | None = Field(default=None, min_length=1)
+    """Per gene, in the order of the genes, from and to which node the edge leads whose operation it is. Default: the
+    genes are a chain, each acting on what the one before it gives."""
+    without: Option | None = None
+    """The option that removes the edge, or the link of the chain."""
+
+    @field_validator("without", mode="before")
+    @classmethod
+    def _an_option_is_one_value(cls, value: object) -> object:
+        if not isinstance(value, bool | int | float | str | None):
+            raise ValueError(f"found {value!r}, allowed is an option of the genes")
+        return value
+
+    def drawn(self, genes: Sequence[Gene]) -> Drawn:
+        """The graphs of these genes. Raises ValueError: they do not fit, in words that go on after `graph: `."""
+        options = [gene.options for gene in genes]
+        everything = sorted({option for its in options for option in its}, key=str)
+        if self.without is not None and self.without not in everything:
+            shown = ", ".join(map(repr, everything[:20])) + (", ..." if len(everything) > 20 else "")
+            raise ValueError(f"without is {self.without!r}, allowed is an option of the genes: {shown}")
+        if self.edges is None:
+            removed = np.zeros((len(genes), max(map(len, options))), dtype=bool)
+            for place, its in enumerate(options):
+                removed[place, : len(its)] = [self.without is not None and option == self.without for option in its]
+            return chain([*map(len, options)], without=removed)
+        if len(self.edges) != len(genes):
+            names = ", ".join(gene.name for gene in genes[:20])
+            raise ValueError(f"has {len(self.edges)} edges, allowed is one per gene, which are {len(genes)}: {names}")
+        return operations_on_edges(self.edges, options, self.without)
+
+
 class Table(Settings):
     """A CSV or Parquet file with one row per architecture."""
 
@@ -67,6 +107,17 @@ class Table(Settings):
     """Its genes; a bare name or pattern stands for an entry with that alone."""
     objectives: tuple[ObjectiveColumn, ...] = Field(min_length=1)
     """What is minimised; a bare name stands for that column."""
+
+    graph: TableGraph | None = None
+    """How its architectures are graphs: `chain`, or a mapping. Default: they are not, and what learns from graphs
+    cannot be used."""
+
+    @field_validator("graph", mode="before")
+    @classmethod
+    def _a_chain_has_no_more_to_say(cls, value: object) -> object:
+        if isinstance(value, str) and value != "chain":
+            raise ValueError(f"found {value!r}, allowed is 'chain', or a mapping with edges, without")
+        return {} if value == "chain" else value
 
     @model_validator(mode="before")
     @classmethod
@@ -127,7 +178,8 @@ class Table(Settings):
         ]
         exact = [name for name, objective in zip(wanted, self.objectives, strict=True) if objective.exact]
         values = values * signs
-        problem = tabular(self.title, genes, np.stack(places, axis=1), values, wanted, given, exact)
+        rows = np.stack(places, axis=1)
+        problem = tabular(self.title, genes, rows, values, wanted, given, exact, graph=self._drawn(genes))
         if not (values < problem.reference).all(axis=1).any():
             reference, best = (
                 ", ".join(f"{name} {value:.6g}" for name, value in zip(wanted, signs * point, strict=True))
@@ -138,6 +190,12 @@ class Table(Settings):
                 f"one that some row surpasses; the best values are {best}"
             )
         return problem
+
+    def _drawn(self, genes: Sequence[Gene]) -> Drawn | None:
+        try:
+            return None if self.graph is None else self.graph.drawn(genes)
+        except ValueError as error:
+            raise ProblemError(f"{self.path}: graph: {error}") from None
 
     def _gene_columns(self, frame: pd.DataFrame, wanted: Sequence[str]) -> dict[str, GeneColumns]:
         """The column of every gene and the entry that names it."""
@@ -162,6 +220,7 @@ def tabular(
     references: Sequence[float | None],
     exact: Sequence[str] = (),
     units: Mapping[str, str] | None = None,
+    graph: Drawn | None = None,
 ) -> Problem:
     """The problem of a table: rows of option numbers (n, d) and their values (n, m), all minimised.
 
@@ -170,12 +229,12 @@ def tabular(
     """
     import moocore
 
-    everything = GeneSpace(name, genes)
+    everything = GeneSpace(name, genes, graph=graph)
     plain, place = np.unique(everything.plain(rows), axis=0, return_inverse=True)
     counts = np.bincount(place.ravel())
     means = np.stack([np.bincount(place.ravel(), column) / counts for column in values.T], axis=1)
     listed = everything.listed
-    space = everything if listed is not None and len(listed) == len(plain) else GeneSpace(name, genes, plain)
+    space = everything if listed is not None and len(listed) == len(plain) else replace(everything, rows=plain)
     index = {key: number for number, key in enumerate(space.keys(plain))}
 
     def evaluate(numbers: Numbers) -> Values:

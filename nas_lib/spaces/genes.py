@@ -19,6 +19,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, model
 
 from nas_lib.records import Genotype
 from nas_lib.settings import Settings
+from nas_lib.spaces.graphs import Drawn, Graphs
 
 Option = StrictBool | StrictInt | StrictFloat | StrictStr
 Numbers = NDArray[np.int64]
@@ -73,6 +74,8 @@ class GeneSpace:
     genes: tuple[Gene, ...]
     rows: Numbers | None = None
     """Option numbers (n, d) of the architectures that exist. None: every combination does."""
+    graph: Drawn | None = None
+    """How its architectures are drawn as graphs; see `graphs`. None: they are not."""
 
     def operators(self) -> frozenset[str]:
         """See `Space`."""
@@ -127,6 +130,12 @@ class GeneSpace:
     def keys(self, numbers: Numbers) -> list[bytes]:
         """Per row a key that equal architectures, and no others, share."""
         return [row.tobytes() for row in np.ascontiguousarray(self.plain(numbers).astype(np.int16))]
+
+    def graphs(self, numbers: Numbers) -> Graphs:
+        """The architectures (n, d) as graphs. Raises TypeError: those of this space are none."""
+        if self.graph is None:
+            raise TypeError(f"architectures of {self.name} are not drawn as graphs")
+        return self.graph(self.plain(numbers), self.active(numbers))
 
     @cached_property
     def size(self) -> int:

@@ -37,7 +37,8 @@ Predict = Callable[[Numbers], Values]
 POOL = 300
 """Architectures that compete for a batch: the best predicted ones."""
 CHEAP: tuple[PredictorName, ...] = ("ridge", "svr", "gp")
-"""Of these the one with the best rank correlation on held-out folds of the first population is used (`auto`)."""
+"""Of these the one with the best rank correlation on held-out folds of the first population is used (`auto`); where
+architectures are graphs, `wl-gp` is one of them."""
 
 
 class LINAS(Settings):
@@ -85,13 +86,14 @@ def surrogate(request: Request, predictor: Literal[PredictorName, "auto"], first
     """
     space, (numbers, values) = space_of(request), known(request)
     columns: list[Callable[[Numbers], Values]] = []
+    cheap = CHEAP if space.graph is None else (*CHEAP, "wl-gp")
     for place, name in enumerate(request.objectives):
         if name in request.exact:
             columns.append(request.exact[name])
             continue
         rng = request.rng("predictor", name)
         chosen = (
-            predictors.best_name(CHEAP, space, numbers[:first], values[:first, place], rng)
+            predictors.best_name(cheap, space, numbers[:first], values[:first, place], rng)
             if predictor == "auto"
             else predictor
         )

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_lib import pareto
+from nas_lib.randomness import single_thread
 from nas_lib.settings import Settings
 from nas_lib.strategies.bayesian import (
     Array,
@@ -102,15 +103,10 @@ def _one_thread(seed: int) -> Iterator[None]:
     # BoTorch would compile an extension for this very processor, at first use and if it finds a compiler: a minute,
     # and other results than elsewhere.
     logei._load_attempted = True
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]), threadpool_limits(limits=1), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with single_thread(), torch.random.fork_rng(devices=[]), threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(seed)
+        yield
 
 
 @dataclass(frozen=True)

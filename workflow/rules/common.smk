@@ -11,6 +11,8 @@ from nas_lib.configuration import KINDS, read_merged
 from nas_lib.experiment import Experiment
 from nas_lib.laboratory import settings as laboratory
 from nas_lib.laboratory.settings import Laboratory
+from nas_lib.predictor_study import settings as predictor_study
+from nas_lib.predictor_study.settings import PredictorStudy
 from nas_lib.settings import UserError
 
 DEFAULT_CONFIGURATION = "config/digits.yaml"
@@ -23,14 +25,17 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.ge
 sys.setrecursionlimit(100_000)
 
 
-def read_configuration() -> Experiment | Laboratory:
-    """What --configfile describes, or the default experiment; --config overrides single keys of either."""
+def read_configuration() -> Experiment | Laboratory | PredictorStudy:
+    """What --configfile describes, or the default experiment; --config overrides single keys of it."""
     given = [Path(file) for file in workflow.overwrite_configfiles or [DEFAULT_CONFIGURATION]]
     files = [file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file for file in given]
     try:
         content, source = read_merged(files, workflow.config_settings.config)
         if isinstance(content, dict) and "laboratory" in content:
             found = laboratory.parse(content, source)
+            found.refuse_missing_tables()
+        elif isinstance(content, dict) and "predictor_study" in content:
+            found = predictor_study.parse(content, source)
             found.refuse_missing_tables()
         else:
             found = experiment.parse(content, source)

@@ -35,8 +35,8 @@ EVERY_JOB = {
     LogEvent.PROGRESS,
     LogEvent.RESOURCES_INFO,
 }
-if KIND == "laboratory":
-    # Searches take seconds: how many steps are done says enough of them.
+if KIND != "experiment":
+    # How many steps are done says enough of searches that take seconds, and is all that there is of measurements.
     EVERY_JOB.remove(LogEvent.PROGRESS)
 
 
