@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from nas_lib.layout import write_json, write_text
@@ -31,8 +32,10 @@ def export_finalist(search: Search, rank: int) -> None:
     """
     folder = search.folder
     finalist = Finalist.model_validate_json(folder.finalist(rank).read_text())
-    for path in folder.model(rank).glob("*"):
-        if path != folder.weights(rank):
+    for path in folder.model(rank).glob("*"):  # also what a killed export left
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != folder.weights(rank):
             path.unlink()
     write_json(folder.export(rank), _export(search, finalist).model_dump(mode="json"))
 

@@ -182,6 +182,16 @@ def test_a_finalist_without_a_successful_training_is_a_failed_export(
     assert (export.status, export.reason) == ("failed", "none of its trainings succeeded")
 
 
+def test_what_a_killed_export_left_is_removed(search: Search, finalist: Finalist, tmp_path: Path) -> None:
+    other = copy_of(search, tmp_path)
+    write_finalist(other, finalist)
+    left = other.folder.model(0) / ".export.killed"
+    left.mkdir(parents=True)
+    (left / "model.onnx").write_text("half of it")
+    export_finalist(other, 0)
+    assert not left.exists()
+
+
 def test_weights_that_are_missing_damaged_or_of_another_training_are_a_failed_export(
     search: Search, finalist: Finalist, tmp_path: Path
 ) -> None:
