@@ -178,11 +178,7 @@ def spread_selection(members: History, names: Sequence[str], count: int) -> Hist
         return list(members)
     points = objective_matrix(members, names)
     scale = box(points, [None] * len(names))
-    chosen: list[int] = []
-    for _ in range(count):
-        rest = [index for index in range(len(members)) if index not in chosen]
-        chosen.append(max(rest, key=lambda index: hypervolume(points[[*chosen, index]], scale)))
-    return [members[index] for index in sorted(chosen)]
+    return [members[index] for index in sorted(most_improving(points, points[:0], scale, count))]
 
 
 def best_first(points: np.ndarray) -> list[int]:

@@ -32,6 +32,7 @@ from nas_lib.layout import SearchFolder, write_json, write_records, write_text
 from nas_lib.randomness import generator, seed_of
 from nas_lib.records import Candidate, Cost, Evaluation, Finalist, History, Proposal
 from nas_lib.spaces import Space
+from nas_lib.strategies.neuroevolution import KnownNetworks
 from nas_lib.strategies.request import Request, Suggestion
 
 if TYPE_CHECKING:
@@ -445,10 +446,17 @@ def run_inline(search: Search, attempt: int = 1) -> None:
 
 
 def select_finalists(search: Search) -> None:
-    """Choose which members of the front are retrained: those that together keep most of its hypervolume."""
+    """Choose which members of the front are retrained: those that together keep most of its hypervolume.
+
+    Of known networks all are, whether they are on their front or not: they are what others are held against.
+    """
     experiment = search.experiment
-    members = _evaluations_in(search.folder.front)
-    chosen = pareto.spread_selection(members, experiment.objective_names, experiment.finalists.count)
+    count = experiment.finalists.count
+    if isinstance(experiment.strategy(search.label), KnownNetworks):
+        history = read_history(search.folder, range(experiment.budget.rounds))
+        chosen = [evaluation for evaluation in history if evaluation.ok][:count]
+    else:
+        chosen = pareto.spread_selection(_evaluations_in(search.folder.front), experiment.objective_names, count)
     write_json(search.folder.finalists, [evaluation.model_dump(mode="json") for evaluation in chosen])
 
 
