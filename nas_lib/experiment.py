@@ -178,6 +178,11 @@ class Experiment(Settings):
     tracking: Tracking = Tracking()
     """The MLflow store that shows every run."""
 
+    @field_validator("space", mode="before")
+    @classmethod
+    def _a_space_without_name_is_one_of_generators(cls, value: object) -> object:
+        return {"name": "generator", **value} if isinstance(value, dict) else value
+
     @field_validator("strategies", "objectives", mode="before")
     @classmethod
     def _names_are_enough(cls, value: object) -> object:
