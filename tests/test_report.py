@@ -169,7 +169,7 @@ def test_selection_reference_point_and_box_are_stated(page: str) -> None:
 
 def test_finalists_of_strategies_are_compared_by_seed(experiment: Experiment, page: str) -> None:
     results = read(experiment)
-    errors = {label: [fmean(one.test_errors) for one in results.winners(label).values()] for label in results.labels}
+    errors = {label: [fmean(one.test_values) for one in results.winners(label).values()] for label in results.labels}
     differences = [100 * (lucky - random) for lucky, random in zip(errors["lucky"], errors["random"], strict=True)]
     words = words_of(page)
     beginning = words.index("Which strategy found the better network")

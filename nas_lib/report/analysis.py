@@ -150,12 +150,12 @@ def _spreads(objectives: list[str], candidates: list[Evaluation], groups: np.nda
 
 
 def _foretelling(results: Results, label: str) -> list[Foretelling]:
-    """Over the fully trained candidates of all seeds: their validation error after e epochs against that at the end."""
+    """Over the fully trained candidates of all seeds: their main measure after e epochs against that at the end."""
     curves = [
         curve
         for evaluation in results.pooled(label)
         if evaluation.counts and evaluation.proposal.duplicate_of is None
-        if len(curve := evaluation.curves.get("validation_error", [])) == evaluation.proposal.epochs > 1
+        if len(curve := evaluation.curves.get(f"validation_{results.measure}", [])) == evaluation.proposal.epochs > 1
     ]
     if len(curves) < FEWEST_CANDIDATES:
         return []

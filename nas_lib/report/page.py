@@ -74,6 +74,8 @@ def render(results: Results) -> str:
         spreads=[_spread(spread) for spread in analysis.spreads],
         finalists=[_finalist(finalist) for finalist in results.finalists],
         winners=_winners(results),
+        measure=QUANTITIES[results.measure].title,
+        tested=style.tested(QUANTITIES[results.measure].title),
         drawings=drawings,
         drawings_shown=DRAWINGS_SHOWN,
         levels=any(drawing["levels"] for drawing in drawings),
@@ -206,8 +208,9 @@ def tested(test: Mapping[str, float] | None) -> tuple[str, str]:
 
 
 def _winners(results: Results) -> list[tuple[str, ...]]:
-    """Per strategy the test error of its winners, difference to the baseline, test, effect and number of searches."""
-    found = winners_compared(results).get("test_error")
+    """Per strategy the test error, or other main measure, of its winners, difference to the baseline, test, effect and
+    number of searches."""
+    found = winners_compared(results).get(f"test_{results.measure}")
     if found is None or len(results.labels) < 2:
         return []
     rows: list[tuple[str, ...]] = []
@@ -216,10 +219,8 @@ def _winners(results: Results) -> list[tuple[str, ...]]:
         rows.append(
             (
                 label,
-                style.interval(found["final"][label], partial(style.text, "error")),
-                style.interval(difference, lambda value: f"{style.signed(100 * value, 2)} points")
-                if difference
-                else "baseline",
+                style.interval(found["final"][label], partial(style.text, results.measure)),
+                style.interval(difference, partial(style.difference, results.measure)) if difference else "baseline",
                 *tested(found["tests"].get(label)),
                 f"{found['final'][label]['count']}",
             )
@@ -290,16 +291,16 @@ def _spread(spread: Spread) -> dict[str, str]:
 
 
 def _finalist(finalist: Retrained) -> dict[str, Any]:
-    errors = finalist.test_errors
-    mean, sd = mean_and_sd(errors) if errors else (None, None)
+    values, measure = finalist.test_values, finalist.measure
+    mean, sd = mean_and_sd(values) if values else (None, None)
     failed = [repeat.reason for repeat in finalist.repeats if not repeat.ok]
     return {
         "name": finalist.name,
         "hash": finalist.chosen.proposal.hash,
         "objectives": [style.text(name, value) for name, value in finalist.chosen.objectives.items()],
-        "mean": "none" if mean is None else style.text("error", mean),
-        "sd": "none" if sd is None else style.text("error", sd),
-        "count": len(errors)
+        "mean": "none" if mean is None else style.text(measure, mean),
+        "sd": "none" if sd is None else style.text(measure, sd),
+        "count": len(values)
         if finalist.networks == 1
         else f"{finalist.networks} networks x {len(finalist.repeats) // finalist.networks}",
         "failed": f"{len(failed)} of {len(finalist.repeats)} trainings failed" if failed else "",
@@ -340,21 +341,30 @@ def _transfer(results: Results) -> dict[str, Any] | None:
     if results.experiment.transfer is None:
         return None
 
-    def shown(errors: Sequence[float]) -> tuple[str, int]:
-        if not errors:
-            return "none", 0
-        mean, sd = mean_and_sd(errors)
-        return style.text("error", mean) + ("" if sd is None else f" ± {style.text('error', sd)}"), len(errors)
+    first, second = results.measure, results.experiment.carried.measure
 
-    both = [(one.test_errors, one.transfer_errors) for one in results.finalists]
-    means = [(mean_and_sd(first)[0], mean_and_sd(second)[0]) for first, second in both if first and second]
+    def shown(measure: str, values: Sequence[float]) -> tuple[str, int]:
+        if not values:
+            return "none", 0
+        mean, sd = mean_and_sd(values)
+        return style.text(measure, mean) + ("" if sd is None else f" ± {style.text(measure, sd)}"), len(values)
+
+    both = [(one.test_values, one.transfer_values) for one in results.finalists]
+    means = [(mean_and_sd(here)[0], mean_and_sd(there)[0]) for here, there in both if here and there]
     correlation = None
     if len(means) >= FEWEST_RANKED and all(len(set(column)) > 1 for column in zip(*means, strict=True)):
         correlation = f"{float(stats.spearmanr(*zip(*means, strict=True)).statistic):.2f}"
     return {
-        "tasks": (results.experiment.task.name, results.experiment.transfer.task.name),
+        "task": results.experiment.transfer.task.name,
+        "heads": [
+            f"{style.tested(QUANTITIES[measure].title)} on {task.name}"
+            for measure, task in ((first, results.experiment.task), (second, results.experiment.transfer.task))
+        ],
         "epochs": results.experiment.transfer.epochs,
-        "rows": [(one.name, *shown(one.test_errors), *shown(one.transfer_errors)) for one in results.finalists],
+        "rows": [
+            (one.name, *shown(first, here), *shown(second, there))
+            for one, (here, there) in zip(results.finalists, both, strict=True)
+        ],
         "count": len(means),
         "correlation": correlation,
     }

@@ -47,7 +47,8 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "components": ("objective", "generators", "draws", "between", "within", "icc", "low", "high"),
     "foretelling": ("strategy", "epochs", "candidates", "correlation", "low", "high"),
 }
-"""Name of a table -> its columns; `candidates` and `attainment` have a further one per objective."""
+"""Name of a table -> its columns; `candidates` and `attainment` have a further one per objective, `finalists` one for
+the main measure of the experiment where that is not the error."""
 Row = dict[str, Any]
 
 
@@ -72,6 +73,8 @@ def write_tables(results: Results, analysis: Analysis) -> None:
     }
     for name, columns in COLUMNS.items():
         further = results.objectives if name in {"candidates", "attainment"} else []
+        if name == "finalists" and results.measure != "error":
+            further = [f"test_{results.measure}"]
         heads = [*columns, *further, *(["front"] if name == "candidates" else [])]
         write_table(results.experiment.folder.tables / f"{name}.csv", heads, rows[name])
 
@@ -153,6 +156,7 @@ def _finalists(results: Results) -> Iterator[Row]:
                 "status": repeat.status,
                 "test_error": repeat.metrics.get("test_error", ""),
                 "seconds": repeat.cost.seconds,
+                **{name: repeat.metrics.get(name, "") for name in [f"test_{results.measure}"]},
             }
 
 
