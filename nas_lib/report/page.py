@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from plotly.offline import get_plotlyjs
 
 from nas_lib import pareto
@@ -22,9 +24,9 @@ from nas_lib.records import Evaluation
 from nas_lib.report import benchmarks, drawing, provenance, style
 from nas_lib.report.analysis import Analysis, Dependence, Spread, analyse
 from nas_lib.report.charts import CURVES, HIGHLIGHTS, IMPORTANT, charts, points
-from nas_lib.report.results import Results, Retrained, mean_and_sd, read, winners_compared
+from nas_lib.report.results import AxisEnd, Results, Retrained, curves_end, mean_and_sd, read, winners_compared
 from nas_lib.report.statistics import FORESTS
-from nas_lib.report.summary import counted, listed, summary, untestable
+from nas_lib.report.summary import counted, listed, measure_title, summary, untestable
 from nas_lib.search import Search
 
 DRAWINGS_SHOWN = 6
@@ -59,6 +61,12 @@ def render(results: Results) -> str:
         summary=summary(results),
         seeds=counted(len(experiment.seeds), "seed"),
         setting=_setting(experiment),
+        items=experiment.task.items,
+        stepwise=experiment.task.modality == "sequences",
+        finalists_validate=experiment.task.finalists_validate,
+        numbers="encode" in experiment.space.operators(),
+        beyond=_beyond(results),
+        beyond_curves=_beyond_curves(results),
         fronts=[name for name in figures if name.startswith(("front-", "best-so-far"))],
         charts=figures,
         points=points(results),
@@ -202,6 +210,23 @@ def _box(results: Results) -> list[tuple[str, str, str, str]] | None:
     ]
 
 
+def _beyond(results: Results) -> list[str]:
+    """Per objective whose axis is cut a sentence that says where and how many candidates lie outside."""
+    ends = {name: results.axis_end(name) for name in results.objectives}
+    return [_cut(name, end, "candidate") for name, end in ends.items() if end is not None]
+
+
+def _beyond_curves(results: Results) -> str:
+    """The same of the learning curves; empty where their axis is not cut."""
+    end = curves_end(results)
+    return _cut(results.measure, end, "curve") if end is not None else ""
+
+
+def _cut(name: str, end: AxisEnd, noun: str) -> str:
+    outside = counted(end.beyond, noun)
+    return f"The axis of the {measure_title(name)} ends {end.rule}, at {style.text(name, end.at)}; outside: {outside}."
+
+
 def tested(test: Mapping[str, float] | None) -> tuple[str, str]:
     """Corrected p and effect size of a test; none for the baseline."""
     return (f"{test['p_holm']:.3g}", style.signed(test["effect"], 2)) if test else ("baseline", "baseline")
@@ -322,16 +347,25 @@ def _model(experiment: Experiment, finalist: Retrained) -> dict[str, Any]:
             for name in names
             if (folder / name).exists()
         ],
-        "difference": _difference(finalist),
+        "difference": _difference(finalist, "images" if experiment.task.modality == "images" else "sequences"),
         "failed": provenance.without_paths(reason),
+        "state": _state_size(folder / "examples.npz"),
     }
 
 
-def _difference(finalist: Retrained) -> str:
+def _state_size(examples: Path) -> int | None:
+    """Numbers in the state that files of one step take; None where they take none."""
+    if not examples.exists():
+        return None
+    with np.load(examples, allow_pickle=False) as arrays:
+        return int(arrays["state"].shape[1]) if "state" in arrays.files else None
+
+
+def _difference(finalist: Retrained, items: str) -> str:
     onnx = finalist.export and finalist.export.files.get("model.onnx")
     if not onnx or onnx.largest_difference is None:
         return "not compared"
-    return f"{onnx.largest_difference:.1e} on {onnx.images} images"
+    return f"{onnx.largest_difference:.1e} on {onnx.images} {items}"
 
 
 def _transfer(results: Results) -> dict[str, Any] | None:
