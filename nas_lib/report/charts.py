@@ -13,7 +13,7 @@ from plotly import graph_objects as go
 
 from nas_lib import pareto
 from nas_lib.records import Evaluation
-from nas_lib.report import style
+from nas_lib.report import descent, style
 from nas_lib.report.analysis import Analysis, Dependence, Spread
 from nas_lib.report.results import AxisEnd, Band, Results, band, curves_end, end_of, figure_of, staircase
 from nas_lib.report.statistics import Estimate
@@ -69,6 +69,8 @@ def charts(results: Results, analysis: Analysis) -> list[Chart]:
             figures["hypervolume-epochs"] = _hypervolume(results, "epochs")
         figures["learning-curves"] = _learning_curves(results)
         figures["foretelling"] = _foretelling(results, analysis)
+        if "mutate" in results.experiment.space.operators():
+            figures["size"] = _size(results)
         for dependence in analysis.dependences:
             figures |= _dependence(results, analysis.dimensions, dependence)
         figures |= {f"spread-{spread.objective}": _spread(spread) for spread in analysis.spreads}
@@ -416,6 +418,39 @@ def _learning_curves(results: Results) -> go.Figure | None:
         figure,
         {"title": "Epochs", "dtick": whole(longest)},
         y | ({"range": [0, style.scaled(measure, end.at)]} if end else {}),
+    )
+
+
+def _size(results: Results) -> go.Figure:
+    """Mean size of the candidates of each round, the median of those that survived it, and size without selection."""
+    figure, name = go.Figure(), descent.sizes(results)[0]
+    for index, label in enumerate(results.histories):
+        found, meta = descent.size_by_round(results, label), Meta(strategy=label)
+        if found is None:
+            continue
+        add_band(figure, index, label, found, f"<b>{label}</b><br>round %{{x}}: %{{y:.4g}}, mean", meta, shape="linear")
+        if survivors := descent.surviving_size(results, label):
+            line = {"color": style.colour(index), "width": 1.2, "dash": "dot"}
+            figure.add_trace(_course(survivors, f"{label}, median of survivors", line, meta))
+    if nothing := descent.unselected(results):
+        figure.add_trace(_course(nothing.means, "without selection", {"color": style.NEUTRAL, "dash": "dash"}, {}))
+    rounds = results.experiment.budget.rounds
+    return layout(
+        figure, {"title": "Round", "dtick": whole(rounds)}, {"title": style.axis(name), "rangemode": "tozero"}
+    )
+
+
+def _course(vertices: Vertices, name: str, line: dict[str, Any], meta: Meta) -> go.Scatter:
+    """A line with markers that has its own entry in the legend."""
+    return go.Scatter(
+        x=[x for x, _ in vertices],
+        y=[rounded(y) for _, y in vertices],
+        mode="lines+markers",
+        line=line,
+        marker={"size": 4},
+        name=name,
+        hovertemplate=f"<b>{name}</b><br>round %{{x}}: %{{y:.4g}}<extra></extra>",
+        meta=meta,
     )
 
 

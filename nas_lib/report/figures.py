@@ -15,7 +15,7 @@ from nas_lib.evaluation.objectives import QUANTITIES
 from nas_lib.experiment import Experiment
 from nas_lib.layout import write_text
 from nas_lib.records import Evaluation
-from nas_lib.report import drawing, style
+from nas_lib.report import descent, drawing, style
 from nas_lib.report.analysis import Analysis, analyse
 from nas_lib.report.results import Band, Results, Retrained, band, curves_end, end_of, mean_and_sd, read, staircase
 from nas_lib.report.summary import counted
@@ -51,6 +51,7 @@ def figure_names(experiment: Experiment) -> list[str]:
         "learning-curves",
         "foretelling",
         *(["finalists"] if experiment.finalists.count else []),
+        *(["size"] if "mutate" in experiment.space.operators() else []),
     ]
     drawings = list(_drawings(experiment).values())
     return [f"{plot}.{suffix}" for plot in plots for suffix in FORMATS] + drawings + [*map(_levels, drawings)]
@@ -89,6 +90,8 @@ def write_figures(experiment: Experiment) -> None:
         save(_draws(analysis), folder / "draws")
         save(_learning_curves(results), folder / "learning-curves")
         save(_foretelling(results, analysis), folder / "foretelling")
+        if "mutate" in experiment.space.operators():
+            save(_size(results), folder / "size")
     found = {(finalist.strategy, finalist.seed, finalist.rank): finalist for finalist in results.finalists}
     for place, name in _drawings(experiment).items():
         whole, levels = _drawn(experiment, found.get(place))
@@ -420,6 +423,29 @@ def _learning_curves(results: Results) -> Figure:
         panels[0].set_ylim(0, scale * end.at)
     beyond = f"\n{counted(end.beyond, 'curve')} beyond the axis" if end else ""
     figure.supylabel(style.axis(results.measure) + beyond, fontsize=9)
+    return figure
+
+
+def _size(results: Results) -> Figure:
+    """Mean size of the candidates of each round, the median of those that survived it, and size without selection."""
+    found = {label: descent.size_by_round(results, label) for label in results.labels}
+    if not any(found.values()):
+        return sentence("No candidate succeeded.")
+    figure, (axes,) = with_panels(1)
+    for index, (label, sizes) in enumerate(found.items()):
+        colour = style.colour(index)
+        if sizes is not None:
+            line = {"color": colour, "ls": style.LINES[style.dash(index)], "marker": ".", "ms": 4}
+            axes.plot(sizes.x, sizes.mean, label=label, **line)
+            axes.fill_between(sizes.x, sizes.low, sizes.high, color=colour, alpha=0.15, lw=0)
+        if survivors := descent.surviving_size(results, label):
+            axes.plot(*zip(*survivors, strict=True), ":", color=colour, lw=1, label=f"{label}, median of survivors")
+    if nothing := descent.unselected(results):
+        axes.plot(*zip(*nothing.means, strict=True), "--", color=style.NEUTRAL, label="without selection")
+    axes.set_ylim(bottom=0)
+    axes.locator_params(axis="x", integer=True)
+    note = f"Mean of each round, 95 % interval over {_seeds(results)}"
+    label_axes(axes, "Round", style.axis(descent.sizes(results)[0]), note)
     return figure
 
 

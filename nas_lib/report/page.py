@@ -21,7 +21,7 @@ from nas_lib.evaluation.objectives import QUANTITIES
 from nas_lib.experiment import Experiment
 from nas_lib.layout import write_text
 from nas_lib.records import Evaluation
-from nas_lib.report import benchmarks, drawing, provenance, style
+from nas_lib.report import benchmarks, descent, drawing, provenance, style
 from nas_lib.report.analysis import Analysis, Dependence, Spread, analyse
 from nas_lib.report.charts import CURVES, HIGHLIGHTS, IMPORTANT, charts, points
 from nas_lib.report.results import AxisEnd, Results, Retrained, curves_end, mean_and_sd, read, winners_compared
@@ -67,6 +67,11 @@ def render(results: Results) -> str:
         numbers="encode" in experiment.space.operators(),
         beyond=_beyond(results),
         beyond_curves=_beyond_curves(results),
+        lineages=_lineages(results),
+        lineage_heads=[QUANTITIES[name].title for name in descent.figures_told(results)],
+        size=QUANTITIES[descent.sizes(results)[0]].title.lower(),
+        unselected=nothing.networks if (nothing := descent.unselected(results)) else 0,
+        survivors=any(descent.surviving_size(results, label) for label in results.labels),
         fronts=[name for name in figures if name.startswith(("front-", "best-so-far"))],
         charts=figures,
         points=points(results),
@@ -208,6 +213,46 @@ def _box(results: Results) -> list[tuple[str, str, str, str]] | None:
             strict=True,
         )
     ]
+
+
+def _lineages(results: Results) -> list[dict[str, Any]]:
+    """How each finalist of searches with descendants came about, step by step."""
+    names, describe, found = descent.figures_told(results), results.experiment.space.describe, []
+    for finalist in results.finalists:
+        history = results.histories[finalist.strategy][finalist.seed]
+        if not descent.has_descent(history):
+            continue
+        chain = descent.steps(descent.lineage(history, finalist.chosen), names)
+        found.append(
+            {
+                "name": finalist.name,
+                "steps": counted(len(chain) - 1, "step"),
+                "course": ", ".join(
+                    f"{measure_title(name)} {style.text(name, chain[0].figures[name])} to "
+                    f"{style.text(name, chain[-1].figures[name])}"
+                    for name in names
+                    if name in chain[0].figures and name in chain[-1].figures
+                ),
+                "rows": [
+                    (
+                        f"round {step.evaluation.proposal.round}, slot {step.evaluation.proposal.slot}",
+                        step.changes or [f"begins as {describe(step.evaluation.proposal.genotype)}"],
+                        [_changed(step, name) for name in names],
+                    )
+                    for step in chain
+                ],
+            }
+        )
+    return found
+
+
+def _changed(step: descent.Step, name: str) -> tuple[str, str]:
+    """The figure of a network, and its difference to the one before."""
+    value, difference = step.figures.get(name), step.differences.get(name)
+    return (
+        "unknown" if value is None else style.text(name, value),
+        "" if difference is None else style.difference(name, difference),
+    )
 
 
 def _beyond(results: Results) -> list[str]:

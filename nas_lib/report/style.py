@@ -9,6 +9,8 @@ from nas_lib.evaluation.objectives import QUANTITIES
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Colours of strategies, told apart with every kind of colour vision (Okabe and Ito 2008); its yellow and black are
 left out, for they vanish on a white or a dark page."""
+NEUTRAL = "#808080"
+"""Colour of what no strategy made."""
 MARKERS = (("circle", "o"), ("square", "s"), ("triangle-up", "^"), ("diamond", "D"), ("triangle-down", "v"))
 """Shapes of strategies, as plotly and as matplotlib name them."""
 STAGES = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
