@@ -429,6 +429,7 @@ def _size(results: Results) -> go.Figure:
         if found is None:
             continue
         add_band(figure, index, label, found, f"<b>{label}</b><br>round %{{x}}: %{{y:.4g}}, mean", meta, shape="linear")
+        figure.data[-1].update(mode="lines+markers", marker={"size": 5, "symbol": style.marker(index)[0]})
         if survivors := descent.surviving_size(results, label):
             line = {"color": style.colour(index), "width": 1.2, "dash": "dot"}
             figure.add_trace(_course(survivors, f"{label}, median of survivors", line, meta))

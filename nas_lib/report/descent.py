@@ -85,7 +85,7 @@ def figures_told(results: Results) -> list[str]:
 
 
 def size_by_round(results: Results, label: str) -> Band | None:
-    """Mean size of the successful candidates of each round, with its 95 % interval over seeds; None without any."""
+    """Mean size of the successful candidates of each round, with its range over seeds; None without any."""
     means: dict[int, list[float]] = {}
     for history in results.histories[label].values():
         rounds: dict[int, list[float]] = {}
@@ -97,13 +97,9 @@ def size_by_round(results: Results, label: str) -> Band | None:
             means.setdefault(round, []).append(float(np.mean(found)))
     if not means:
         return None
-    intervals = [pareto.mean_interval(means[round]) for round in sorted(means)]
-    return Band(
-        x=np.array(sorted(means)),
-        mean=np.array([one.mean for one in intervals]),
-        low=np.array([one.low for one in intervals]),
-        high=np.array([one.high for one in intervals]),
-    )
+    values = [means[round] for round in sorted(means)]
+    mean, low, high = (np.array([float(of(each)) for each in values]) for of in (np.mean, min, max))
+    return Band(np.array(sorted(means)), mean, low, high)
 
 
 def surviving_size(results: Results, label: str) -> list[tuple[int, float]]:

@@ -444,7 +444,7 @@ def _size(results: Results) -> Figure:
         axes.plot(*zip(*nothing.means, strict=True), "--", color=style.NEUTRAL, label="without selection")
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="x", integer=True)
-    note = f"Mean of each round, 95 % interval over {_seeds(results)}"
+    note = f"Candidates of each round. {_ranged(results)}"
     label_axes(axes, "Round", style.axis(descent.sizes(results)[0]), note)
     return figure
 
