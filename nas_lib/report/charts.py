@@ -393,7 +393,7 @@ def _learning_curves(results: Results) -> go.Figure | None:
                 )
             )
     candidates.sort(key=lambda candidate: candidate[0])
-    value = "%{y:.2f} %" if measure == "error" else "%{y:.4g}"
+    shown_y = "%{y:.2f} %" if measure == "error" else "%{y:.4g}"
     for dash, (_, label, seed, evaluation) in zip(("solid", "dash", "dot"), candidates[:HIGHLIGHTS], strict=False):
         curve = evaluation.curves[course]
         name = f"{label}, seed {seed}, round {evaluation.proposal.round}, slot {evaluation.proposal.slot}"
@@ -405,19 +405,20 @@ def _learning_curves(results: Results) -> go.Figure | None:
                 line={"width": 2.5, "color": style.colour(results.labels.index(label)), "dash": dash},
                 marker={"size": 6},
                 name=name,
-                hovertemplate=f"{name}<br>epoch %{{x}}: {value}<extra></extra>",
+                hovertemplate=f"{name}<br>epoch %{{x}}: {shown_y}<extra></extra>",
                 meta={"strategy": label, "seed": seed},
             )
         )
     if not candidates:
         return None
     longest = max(len(evaluation.curves[course]) for *_, evaluation in candidates)
-    y: dict[str, Any] = {"title": style.axis(measure), "rangemode": "tozero"}
-    end = curves_end(results)
+    vertical: dict[str, Any] = {"title": style.axis(measure), "rangemode": "tozero"}
+    if end := curves_end(results):
+        vertical["range"] = [0, style.scaled(measure, end.at)]
     return layout(
         figure,
         {"title": "Epochs", "dtick": whole(longest)},
-        y | ({"range": [0, style.scaled(measure, end.at)]} if end else {}),
+        vertical,
     )
 
 

@@ -435,8 +435,8 @@ def _size(results: Results) -> Figure:
     for index, (label, sizes) in enumerate(found.items()):
         colour = style.colour(index)
         if sizes is not None:
-            line = {"color": colour, "ls": style.LINES[style.dash(index)], "marker": ".", "ms": 4}
-            axes.plot(sizes.x, sizes.mean, label=label, **line)
+            line = style.LINES[style.dash(index)]
+            axes.plot(sizes.x, sizes.mean, color=colour, ls=line, marker=".", ms=4, label=label)
             axes.fill_between(sizes.x, sizes.low, sizes.high, color=colour, alpha=0.15, lw=0)
         if survivors := descent.surviving_size(results, label):
             axes.plot(*zip(*survivors, strict=True), ":", color=colour, lw=1, label=f"{label}, median of survivors")
