@@ -150,7 +150,7 @@ def networks_of(repeats: Sequence[Evaluation]) -> list[list[Evaluation]]:
     return [list(trainings) for _, trainings in groupby(repeats, key=lambda repeat: repeat.proposal.genotype)]
 
 
-def tested_sample(repeats: Sequence[Evaluation], measure: str) -> list[float]:
+def sample_tested(repeats: Sequence[Evaluation], measure: str) -> list[float]:
     """The sample of a measure on the test split a finalist's mean and deviation are of, failed trainings left out.
 
     One per network, its mean over trainings, where there are several networks; else one per training.

@@ -38,7 +38,7 @@ from nas_lib.mlflow_store import (
     report_files,
     writing,
 )
-from nas_lib.records import Evaluation, Finalist, Genotype, History, tested_sample
+from nas_lib.records import Evaluation, Finalist, Genotype, History, sample_tested
 from nas_lib.search import Search, read_finalists, read_history, read_proposals, searches_of
 
 if TYPE_CHECKING:
@@ -411,7 +411,7 @@ def _of_finalist(search: Search, finalist: Finalist, kind: Literal["finalist", "
         if not isinstance(value, str)
     ]
     measure = (search.experiment.carried if kind == "transfer" else search.experiment).measure
-    sample = tested_sample(finalist.repeats, measure)
+    sample = sample_tested(finalist.repeats, measure)
     if sample:
         points.append((f"test_{measure}_mean", statistics.fmean(sample), ms(finished), 0))
     if len(sample) > 1:

@@ -213,8 +213,8 @@ def _draw_front(axes: Axes, results: Results, x: str, y: str) -> None:
             axis.set_major_formatter("{x:g}")
             axis.set_minor_locator(NullLocator())
     note = f"{_seeds(results)}; filled: front of all seeds. {_attained(results)}"
-    beyond = [f"{QUANTITIES[name].title}: {end.beyond} beyond the axis" for name, end in ends.items() if end]
-    label_axes(axes, style.axis(x), style.axis(y), ". ".join([note, *beyond]))
+    titles = (style.axis(name) + (f"\n{end.beyond} beyond the axis" if end else "") for name, end in ends.items())
+    label_axes(axes, *titles, note)
 
 
 def _attained(results: Results) -> str:
@@ -439,12 +439,12 @@ def _size(results: Results) -> Figure:
             axes.plot(sizes.x, sizes.mean, color=colour, ls=line, marker=".", ms=4, label=label)
             axes.fill_between(sizes.x, sizes.low, sizes.high, color=colour, alpha=0.15, lw=0)
         if survivors := descent.surviving_size(results, label):
-            axes.plot(*zip(*survivors, strict=True), ":", color=colour, lw=1, label=f"{label}, median of survivors")
+            axes.plot(*zip(*survivors, strict=True), ":", color=colour, lw=1, label=f"{label}, survivors")
     if nothing := descent.unselected(results):
-        axes.plot(*zip(*nothing.means, strict=True), "--", color=style.NEUTRAL, label="without selection")
+        axes.plot(*zip(*nothing.means, strict=True), "--", color=style.NEUTRAL, label="no selection")
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="x", integer=True)
-    note = f"Candidates of each round. {_ranged(results)}"
+    note = f"Candidates of each round. {_ranged(results)}. Survivors: median"
     label_axes(axes, "Round", style.axis(descent.sizes(results)[0]), note)
     return figure
 

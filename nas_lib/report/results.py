@@ -17,7 +17,7 @@ from nas_lib.configuration import ConfigurationError
 from nas_lib.evaluation.objectives import MEASURES
 from nas_lib.experiment import Experiment
 from nas_lib.export import read_export
-from nas_lib.records import Evaluation, Export, History, networks_of, tested_sample
+from nas_lib.records import Evaluation, Export, History, networks_of, sample_tested
 from nas_lib.report import style
 from nas_lib.search import Search, read_finalists
 
@@ -47,12 +47,12 @@ class Retrained:
     @property
     def test_values(self) -> list[float]:
         """Its measure on the test split, one per network, or per training where there is one network only."""
-        return tested_sample(self.repeats, self.measure)
+        return sample_tested(self.repeats, self.measure)
 
     @property
     def transfer_values(self) -> list[float]:
         """The same on the second data set."""
-        return tested_sample(self.transferred, self.transfer_measure)
+        return sample_tested(self.transferred, self.transfer_measure)
 
     @property
     def networks(self) -> int:
