@@ -213,8 +213,8 @@ def _draw_front(axes: Axes, results: Results, x: str, y: str) -> None:
             axis.set_major_formatter("{x:g}")
             axis.set_minor_locator(NullLocator())
     note = f"{_seeds(results)}; filled: front of all seeds. {_attained(results)}"
-    titles = (style.axis(name) + (f"\n{end.beyond} beyond the axis" if end else "") for name, end in ends.items())
-    label_axes(axes, *titles, note)
+    titles = {name: style.axis(name) + (f"\n{end.beyond} beyond the axis" if end else "") for name, end in ends.items()}
+    label_axes(axes, titles[x], titles[y], note)
 
 
 def _attained(results: Results) -> str:
