@@ -13,8 +13,9 @@ from plotly import graph_objects as go
 
 from nas_lib import pareto
 from nas_lib.records import Evaluation
-from nas_lib.report import descent, style
+from nas_lib.report import style
 from nas_lib.report.analysis import Analysis, Dependence, Spread
+from nas_lib.report.descent import Growth
 from nas_lib.report.results import AxisEnd, Band, Results, band, curves_end, end_of, figure_of, staircase
 from nas_lib.report.statistics import Estimate
 
@@ -69,8 +70,8 @@ def charts(results: Results, analysis: Analysis) -> list[Chart]:
             figures["hypervolume-epochs"] = _hypervolume(results, "epochs")
         figures["learning-curves"] = _learning_curves(results)
         figures["foretelling"] = _foretelling(results, analysis)
-        if "mutate" in results.experiment.space.operators():
-            figures["size"] = _size(results)
+        if analysis.growth:
+            figures["size"] = _size(results, analysis.growth)
         for dependence in analysis.dependences:
             figures |= _dependence(results, analysis.dimensions, dependence)
         figures |= {f"spread-{spread.objective}": _spread(spread) for spread in analysis.spreads}
@@ -422,23 +423,23 @@ def _learning_curves(results: Results) -> go.Figure | None:
     )
 
 
-def _size(results: Results) -> go.Figure:
+def _size(results: Results, growth: Growth) -> go.Figure:
     """Mean size of the candidates of each round, the median of those that survived it, and size without selection."""
-    figure, name = go.Figure(), descent.sizes(results)[0]
+    figure = go.Figure()
     for index, label in enumerate(results.histories):
-        found, meta = descent.size_by_round(results, label), Meta(strategy=label)
+        found, meta = growth.candidates[label], Meta(strategy=label)
         if found is None:
             continue
         add_band(figure, index, label, found, f"<b>{label}</b><br>round %{{x}}: %{{y:.4g}}, mean", meta, shape="linear")
         figure.data[-1].update(mode="lines+markers", marker={"size": 5, "symbol": style.marker(index)[0]})
-        if survivors := descent.surviving_size(results, label):
+        if survivors := growth.survivors[label]:
             line = {"color": style.colour(index), "width": 1.2, "dash": "dot"}
             figure.add_trace(_course(survivors, f"{label}, median of survivors", line, meta))
-    if nothing := descent.unselected(results):
+    if nothing := growth.unselected:
         figure.add_trace(_course(nothing.means, "without selection", {"color": style.NEUTRAL, "dash": "dash"}, {}))
     rounds = results.experiment.budget.rounds
     return layout(
-        figure, {"title": "Round", "dtick": whole(rounds)}, {"title": style.axis(name), "rangemode": "tozero"}
+        figure, {"title": "Round", "dtick": whole(rounds)}, {"title": style.axis(growth.figure), "rangemode": "tozero"}
     )
 
 

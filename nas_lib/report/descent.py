@@ -150,6 +150,31 @@ def unselected(results: Results) -> Unselected | None:
     return Unselected(count, means)
 
 
+@dataclass(frozen=True)
+class Growth:
+    """How size moves from round to round."""
+
+    figure: str
+    """What is counted, for example `blocks`."""
+    candidates: dict[str, Band | None]
+    """Strategy label -> see `size_by_round`."""
+    survivors: dict[str, list[tuple[int, float]]]
+    """Strategy label -> see `surviving_size`."""
+    unselected: Unselected | None
+
+
+def growth(results: Results) -> Growth | None:
+    """All of it, of spaces whose networks are changed step by step; None of others."""
+    if "mutate" not in results.experiment.space.operators():
+        return None
+    return Growth(
+        figure=sizes(results)[0],
+        candidates={label: size_by_round(results, label) for label in results.labels},
+        survivors={label: surviving_size(results, label) for label in results.labels},
+        unselected=unselected(results),
+    )
+
+
 def members(results: Results) -> Iterator[tuple[str, int, int | None, Evaluation]]:
     """Strategy, seed, rank as finalist where it is one, and each member of the front of searches with descendants."""
     for label, seeds in results.histories.items():

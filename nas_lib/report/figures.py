@@ -15,8 +15,9 @@ from nas_lib.evaluation.objectives import QUANTITIES
 from nas_lib.experiment import Experiment
 from nas_lib.layout import write_text
 from nas_lib.records import Evaluation
-from nas_lib.report import descent, drawing, style
+from nas_lib.report import drawing, style
 from nas_lib.report.analysis import Analysis, analyse
+from nas_lib.report.descent import Growth
 from nas_lib.report.results import Band, Results, Retrained, band, curves_end, end_of, mean_and_sd, read, staircase
 from nas_lib.report.summary import counted
 from nas_lib.report.tables import write_tables
@@ -90,8 +91,8 @@ def write_figures(experiment: Experiment) -> None:
         save(_draws(analysis), folder / "draws")
         save(_learning_curves(results), folder / "learning-curves")
         save(_foretelling(results, analysis), folder / "foretelling")
-        if "mutate" in experiment.space.operators():
-            save(_size(results), folder / "size")
+        if analysis.growth:
+            save(_size(results, analysis.growth), folder / "size")
     found = {(finalist.strategy, finalist.seed, finalist.rank): finalist for finalist in results.finalists}
     for place, name in _drawings(experiment).items():
         whole, levels = _drawn(experiment, found.get(place))
@@ -426,26 +427,25 @@ def _learning_curves(results: Results) -> Figure:
     return figure
 
 
-def _size(results: Results) -> Figure:
+def _size(results: Results, growth: Growth) -> Figure:
     """Mean size of the candidates of each round, the median of those that survived it, and size without selection."""
-    found = {label: descent.size_by_round(results, label) for label in results.labels}
-    if not any(found.values()):
+    if not any(growth.candidates.values()):
         return sentence("No candidate succeeded.")
     figure, (axes,) = with_panels(1)
-    for index, (label, sizes) in enumerate(found.items()):
+    for index, (label, sizes) in enumerate(growth.candidates.items()):
         colour = style.colour(index)
         if sizes is not None:
             line = style.LINES[style.dash(index)]
             axes.plot(sizes.x, sizes.mean, color=colour, ls=line, marker=".", ms=4, label=label)
             axes.fill_between(sizes.x, sizes.low, sizes.high, color=colour, alpha=0.15, lw=0)
-        if survivors := descent.surviving_size(results, label):
+        if survivors := growth.survivors[label]:
             axes.plot(*zip(*survivors, strict=True), ":", color=colour, lw=1, label=f"{label}, survivors")
-    if nothing := descent.unselected(results):
+    if nothing := growth.unselected:
         axes.plot(*zip(*nothing.means, strict=True), "--", color=style.NEUTRAL, label="no selection")
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="x", integer=True)
     note = f"Candidates of each round. {_ranged(results)}. Survivors: median"
-    label_axes(axes, "Round", style.axis(descent.sizes(results)[0]), note)
+    label_axes(axes, "Round", style.axis(growth.figure), note)
     return figure
 
 

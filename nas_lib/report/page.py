@@ -51,6 +51,7 @@ def render(results: Results) -> str:
     """The page as HTML."""
     experiment = results.experiment
     analysis = analyse(results)
+    growth = analysis.growth
     drawings = _drawings(results)
     figures = {chart.name: chart.figure for chart in charts(results, analysis)}
     return filled(
@@ -69,9 +70,9 @@ def render(results: Results) -> str:
         beyond_curves=_beyond_curves(results),
         lineages=_lineages(results),
         lineage_heads=[QUANTITIES[name].title for name in descent.figures_told(results)],
-        size=QUANTITIES[descent.sizes(results)[0]].title.lower(),
-        unselected=nothing.networks if (nothing := descent.unselected(results)) else 0,
-        survivors=any(descent.surviving_size(results, label) for label in results.labels),
+        size=QUANTITIES[growth.figure].title.lower() if growth else "",
+        unselected=growth.unselected.networks if growth and growth.unselected else 0,
+        survivors=growth is not None and any(growth.survivors.values()),
         fronts=[name for name in figures if name.startswith(("front-", "best-so-far"))],
         charts=figures,
         points=points(results),

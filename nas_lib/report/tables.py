@@ -88,7 +88,7 @@ def write_tables(results: Results, analysis: Analysis) -> None:
         "components": _components(analysis),
         "foretelling": _foretelling(analysis),
         "lineage": _lineage(results),
-        "size": _size(results),
+        "size": _size(analysis),
     }
     for name, columns in COLUMNS.items():
         further = results.objectives if name in {"candidates", "attainment"} else []
@@ -231,17 +231,18 @@ def _lineage(results: Results) -> Iterator[Row]:
                 yield {**row, "figure": name, "value": value, "difference": step.differences.get(name, "")}
 
 
-def _size(results: Results) -> Iterator[Row]:
+def _size(analysis: Analysis) -> Iterator[Row]:
     """Of spaces whose networks are changed step by step."""
-    if "mutate" not in results.experiment.space.operators():
+    growth = analysis.growth
+    if growth is None:
         return
-    figure = descent.sizes(results)[0]
-    for label in results.labels:
-        found, survivors = descent.size_by_round(results, label), dict(descent.surviving_size(results, label))
+    figure = growth.figure
+    for label, found in growth.candidates.items():
+        survivors = dict(growth.survivors[label])
         for round, mean, low, high in zip(found.x, found.mean, found.low, found.high, strict=True) if found else ():
             row = {"strategy": label, "round": round, "figure": figure, "mean": mean, "low": low, "high": high}
             yield {**row, "median_of_survivors": survivors.get(int(round), "")}
-    for round, mean in nothing.means if (nothing := descent.unselected(results)) else ():
+    for round, mean in nothing.means if (nothing := growth.unselected) else ():
         yield {"strategy": "without selection", "round": round, "figure": figure, "mean": mean}
 
 
