@@ -243,6 +243,13 @@ class Experiment(Settings):
         return [objective.name for objective in self.objectives]
 
     @property
+    def measure(self) -> str:
+        """What tells how good a network is: the first objective that the task measures on a split; else `error`."""
+        return next(
+            (name for name in self.objective_names if name in MEASURES.intersection(self.task.measures)), "error"
+        )
+
+    @property
     def limits(self) -> dict[str, float]:
         """Constrained figure -> its largest allowed value."""
         return {constraint.name: constraint.at_most for constraint in self.constraints}

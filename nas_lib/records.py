@@ -150,15 +150,16 @@ def networks_of(repeats: Sequence[Evaluation]) -> list[list[Evaluation]]:
     return [list(trainings) for _, trainings in groupby(repeats, key=lambda repeat: repeat.proposal.genotype)]
 
 
-def error_sample(repeats: Sequence[Evaluation]) -> list[float]:
-    """The sample of test errors a finalist's mean and deviation are of, failed trainings left out.
+def sample_tested(repeats: Sequence[Evaluation], measure: str) -> list[float]:
+    """The sample of a measure on the test split a finalist's mean and deviation are of, failed trainings left out.
 
     One per network, its mean over trainings, where there are several networks; else one per training.
     """
-    errors = [
-        [float(repeat.metrics["test_error"]) for repeat in network if repeat.ok] for network in networks_of(repeats)
+    values = [
+        [float(repeat.metrics[f"test_{measure}"]) for repeat in network if repeat.ok]
+        for network in networks_of(repeats)
     ]
-    return errors[0] if len(errors) == 1 else [fmean(network) for network in errors if network]
+    return values[0] if len(values) == 1 else [fmean(network) for network in values if network]
 
 
 class ExportedFile(Record):

@@ -38,7 +38,7 @@ from nas_lib.mlflow_store import (
     report_files,
     writing,
 )
-from nas_lib.records import Evaluation, Finalist, Genotype, History, error_sample
+from nas_lib.records import Evaluation, Finalist, Genotype, History, sample_tested
 from nas_lib.search import Search, read_finalists, read_history, read_proposals, searches_of
 
 if TYPE_CHECKING:
@@ -185,9 +185,9 @@ def _register(
     new = version is None
     if version is None:
         run = runs[identity].info.run_id if identity in runs else None
-        figures = json.loads((files / "card.json").read_text())
+        figures, measure = json.loads((files / "card.json").read_text()), search.experiment.measure
         shown = {
-            "test_error_mean": f"{figures['test']['error_mean']:.6g}",
+            f"test_{measure}_mean": f"{figures['test'][f'{measure}_mean']:.6g}",
             **{key: str(figures["architecture"][key]) for key in ("hash", "parameters", "flops", "activation_memory")},
         }
         model = logged.get(content) or _log_model(
@@ -400,7 +400,7 @@ def _of_finalists(search: Search) -> Iterator[Projection]:
 
 def _of_finalist(search: Search, finalist: Finalist, kind: Literal["finalist", "transfer"], task: str) -> Projection:
     """A finalist: figures of every training (step = its number, network by network), mean and standard deviation of
-    the test error over its networks, or over trainings where there is one network."""
+    its main measure on the test split over its networks, or over trainings where there is one network."""
     proposal = finalist.repeats[0].proposal
     costs = [evaluation.cost for evaluation in finalist.repeats]
     finished = max(cost.finished for cost in costs)
@@ -410,15 +410,16 @@ def _of_finalist(search: Search, finalist: Finalist, kind: Literal["finalist", "
         for name, value in {**evaluation.metrics, **_cost(evaluation)}.items()
         if not isinstance(value, str)
     ]
-    errors = error_sample(finalist.repeats)
-    if errors:
-        points.append(("test_error_mean", statistics.fmean(errors), ms(finished), 0))
-    if len(errors) > 1:
-        points.append(("test_error_sd", statistics.stdev(errors), ms(finished), 0))
+    measure = (search.experiment.carried if kind == "transfer" else search.experiment).measure
+    sample = sample_tested(finalist.repeats, measure)
+    if sample:
+        points.append((f"test_{measure}_mean", statistics.fmean(sample), ms(finished), 0))
+    if len(sample) > 1:
+        points.append((f"test_{measure}_sd", statistics.stdev(sample), ms(finished), 0))
     return Projection(
         id=_finalist_identity(search, finalist.rank, kind),
         name=f"{search.label}-{search.seed} {kind} {finalist.rank}",
-        status="FINISHED" if errors else "FAILED",
+        status="FINISHED" if sample else "FAILED",
         started=min(cost.started for cost in costs),
         finished=finished,
         params=_params(proposal.genotype, proposal.epochs, proposal.origin),
@@ -431,7 +432,7 @@ def _of_finalist(search: Search, finalist: Finalist, kind: Literal["finalist", "
             "rank": str(finalist.rank),
             "round": str(proposal.round),
             "hash": proposal.hash,
-            "status": "ok" if errors else "failed",
+            "status": "ok" if sample else "failed",
             "reason": "; ".join(sorted({e.reason for e in finalist.repeats if not e.ok}))[:LONGEST_REASON],
             "mlflow.note.content": search.experiment.space.describe(proposal.genotype),
         },

@@ -171,7 +171,7 @@ def test_a_child_has_a_stream_of_randomness_of_its_own(search: Search, monkeypat
 
 @pytest.mark.parametrize(
     ("task", "inputs"),
-    [(LANGUAGE, "float32 (n, time, 4)"), ({"name": "adding", "steps": 4, "sequences": 64}, "float32 (n, time, 2)")],
+    [(LANGUAGE, "float32 (n, 1, 4)"), ({"name": "adding", "steps": 4, "sequences": 64}, "float32 (n, 1, 2)")],
     ids=["language", "adding"],
 )
 def test_a_finalist_is_tested_exported_and_has_a_card(tmp_path: Path, task: dict[str, Any], inputs: str) -> None:

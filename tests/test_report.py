@@ -64,7 +64,15 @@ def configured(results: Path, **changes: Any) -> Experiment:
     return parse(content, "test")
 
 
-def made_up(experiment: Experiment, *, failing: int = 1, reason: str = "out of memory") -> Experiment:
+def made_up(
+    experiment: Experiment,
+    *,
+    failing: int = 1,
+    reason: str = "out of memory",
+    evaluated: Callable[[Experiment, Proposal, str, int], Evaluation] | None = None,
+    trained: Callable[[Experiment, Evaluation], list[Evaluation]] | None = None,
+    facts: dict[str, Any] | None = None,
+) -> Experiment:
     """Write results of an experiment as its workflow would, with invented figures; `failing` candidates of each round
     of `random` fail."""
     for label in experiment.labels:
@@ -73,7 +81,7 @@ def made_up(experiment: Experiment, *, failing: int = 1, reason: str = "out of m
             for round in range(experiment.budget.rounds):
                 propose_round(search, round)
                 for proposal in read_proposals(search.folder, round):
-                    evaluation = invented(experiment, proposal, label, seed)
+                    evaluation = (evaluated or invented)(experiment, proposal, label, seed)
                     if proposal.slot < failing and label == "random":
                         evaluation = Evaluation(
                             proposal=proposal, status="failed", reason=reason, cost=Cost(seconds=0.5)
@@ -86,12 +94,13 @@ def made_up(experiment: Experiment, *, failing: int = 1, reason: str = "out of m
             for rank in range(experiment.finalists.count):
                 finalist = Finalist(rank=rank, chosen=None)
                 if rank < len(chosen):
-                    finalist = Finalist(rank=rank, chosen=chosen[rank], repeats=retrained(experiment, chosen[rank]))
+                    repeats = (trained or retrained)(experiment, chosen[rank])
+                    finalist = Finalist(rank=rank, chosen=chosen[rank], repeats=repeats)
                 write_records(search.folder.finalist(rank), [finalist])
     write_json(experiment.folder.comparison, compare(experiment))
     shape = {"channels": 1, "height": 8, "width": 8, "classes": 10}
     sizes = {"train": 1077, "validation": 358, "test": 362}
-    write_json(experiment.folder.data, sizes | {"shape": shape})
+    write_json(experiment.folder.data, facts or sizes | {"shape": shape})
     return experiment
 
 
@@ -169,7 +178,7 @@ def test_selection_reference_point_and_box_are_stated(page: str) -> None:
 
 def test_finalists_of_strategies_are_compared_by_seed(experiment: Experiment, page: str) -> None:
     results = read(experiment)
-    errors = {label: [fmean(one.test_errors) for one in results.winners(label).values()] for label in results.labels}
+    errors = {label: [fmean(one.test_values) for one in results.winners(label).values()] for label in results.labels}
     differences = [100 * (lucky - random) for lucky, random in zip(errors["lucky"], errors["random"], strict=True)]
     words = words_of(page)
     beginning = words.index("Which strategy found the better network")

@@ -20,7 +20,7 @@ from nas_lib.evaluation import candidate
 from nas_lib.experiment import ATTEMPTS, Experiment, parse, refuse_other_settings
 from nas_lib.layout import SearchFolder, write_json, write_text
 from nas_lib.randomness import seed_of
-from nas_lib.records import Evaluation, History, Proposal, error_sample, networks_of, without_wall_clock
+from nas_lib.records import Evaluation, History, Proposal, networks_of, sample_tested, without_wall_clock
 from nas_lib.search import Search
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Request, Suggestion
@@ -242,7 +242,7 @@ def test_a_finalist_is_several_networks_of_its_generator_each_trained_as_told(fi
     assert len({repeat.proposal.hash for repeat in finalist.repeats}) > 1
     assert len({str(repeat.curves) for repeat in finalist.repeats}) == 6
     assert [repeat.proposal.slot for repeat in finalist.repeats] == [0, 1, 0, 1, 0, 1]
-    assert len(error_sample(finalist.repeats)) == len(networks_of(finalist.repeats)) == 3
+    assert len(sample_tested(finalist.repeats, "error")) == len(networks_of(finalist.repeats)) == 3
 
 
 def test_more_draws_and_repeats_keep_the_trainings_there_are(finished: Search, tmp_path: Path) -> None:
@@ -265,10 +265,10 @@ def test_the_test_error_of_several_networks_is_one_mean_per_network() -> None:
             return Evaluation(proposal=proposal, status="failed", reason="r")
         return Evaluation(proposal=proposal, status="ok", metrics={"test_error": error})
 
-    assert error_sample([trained(0, 0.25), trained(0, 0.5)]) == [0.25, 0.5]
+    assert sample_tested([trained(0, 0.25), trained(0, 0.5)], "error") == [0.25, 0.5]
     several = [trained(0, 0.25), trained(0, 0.75), trained(1, None), trained(1, 0.25), trained(2, None)]
-    assert error_sample(several) == [0.5, 0.25]
-    assert error_sample([trained(0, None)]) == []
+    assert sample_tested(several, "error") == [0.5, 0.25]
+    assert sample_tested([trained(0, None)], "error") == []
 
 
 # --- propose ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 
 from nas_lib.evaluation.objectives import QUANTITIES
 from nas_lib.records import Evaluation
+from nas_lib.report.descent import Growth, growth
 from nas_lib.report.results import Results
 from nas_lib.report.statistics import (
     Components,
@@ -78,6 +79,8 @@ class Analysis:
     """One per objective; empty where no two generators were drawn from several times."""
     foretelling: dict[str, list[Foretelling]]
     """Strategy label -> one entry per number of epochs before the last."""
+    growth: Growth | None
+    """None of spaces whose networks are not changed step by step."""
 
 
 def analyse(results: Results) -> Analysis:
@@ -95,6 +98,7 @@ def analyse(results: Results) -> Analysis:
         dependences=[_dependence(name, candidates, points, groups) for name in results.objectives] if searched else [],
         spreads=_spreads(results.objectives, candidates, groups) if searched and candidates else [],
         foretelling={label: _foretelling(results, label) for label in results.histories},
+        growth=growth(results),
     )
 
 
@@ -150,12 +154,12 @@ def _spreads(objectives: list[str], candidates: list[Evaluation], groups: np.nda
 
 
 def _foretelling(results: Results, label: str) -> list[Foretelling]:
-    """Over the fully trained candidates of all seeds: their validation error after e epochs against that at the end."""
+    """Over the fully trained candidates of all seeds: their main measure after e epochs against that at the end."""
     curves = [
         curve
         for evaluation in results.pooled(label)
         if evaluation.counts and evaluation.proposal.duplicate_of is None
-        if len(curve := evaluation.curves.get("validation_error", [])) == evaluation.proposal.epochs > 1
+        if len(curve := evaluation.curves.get(f"validation_{results.measure}", [])) == evaluation.proposal.epochs > 1
     ]
     if len(curves) < FEWEST_CANDIDATES:
         return []

@@ -19,6 +19,12 @@ ERRORS = {
     "tokens": "share of the tokens of the test text that were not expected most",
     "sequences": "share of test sequences that were not wholly right",
 }
+"""What counts -> what the error is."""
+OTHERS = {
+    "loss": "what training descends on, of the test {items}",
+    "perplexity": "exponential of the mean cross-entropy of the test {items}",
+}
+"""The other measures."""
 
 
 def content(
@@ -44,7 +50,10 @@ def content(
     space, genotype = experiment.space, exported.proposal.genotype
     trainings = networks_of(finalist.repeats)[0]
     trained = [repeat for repeat in trainings if repeat.ok]
-    test = pareto.mean_interval([float(repeat.metrics["test_error"]) for repeat in trained])
+    measure = experiment.measure
+    test = pareto.mean_interval([float(repeat.metrics[f"test_{measure}"]) for repeat in trained])
+    meanings = {"error": ERRORS[items]} | {name: words.format(items=items) for name, words in OTHERS.items()}
+    told = [measure, *(name for name in task.measures if name != measure and task.modality != "images")]
     absolute, relative = tolerance
     return {
         "model": search.model_name(finalist.rank),
@@ -73,22 +82,23 @@ def content(
             ),
         },
         "test": {
-            "error_mean": test.mean,
-            **({"error_interval_95": [max(0.0, test.low), min(1.0, test.high)]} if test.count > 1 else {}),
+            f"{measure}_mean": test.mean,
+            **({f"{measure}_interval_95": _possible(measure, test.low, test.high)} if test.count > 1 else {}),
             "trainings": test.count,
             "failed_trainings": len(trainings) - test.count,
             "exported_training": exported.proposal.slot,
-            "error_of_the_exported_training": exported.metrics["test_error"],
+            f"{measure}_of_the_exported_training": exported.metrics[f"test_{measure}"],
             **{
                 f"{name.removeprefix('test_')}_mean": fmean(float(repeat.metrics[name]) for repeat in trained)
                 for name in exported.metrics
-                if name.startswith(("test_loss", "test_perplexity", "generalisation"))
+                if name.startswith(("test_", "generalisation"))
+                and name != f"test_{measure}"
                 and all(name in repeat.metrics for repeat in trained)
                 and task.modality != "images"
             },
             "note": (
-                f"{ERRORS[items]}; interval: Student's t over trainings from different random weights. Exported is the "
-                "first training that succeeded, whatever its test error"
+                f"{_meanings(told, meanings)}; interval: Student's t over trainings from different random weights. "
+                f"Exported is the first training that succeeded, whatever its test {measure}"
             ),
         },
         "training": {
@@ -141,6 +151,16 @@ def content(
     }
 
 
+def _possible(measure: str, low: float, high: float) -> list[float]:
+    """An interval without what no measure can be."""
+    return [max(0.0, low), min(1.0, high) if measure == "error" else high]
+
+
+def _meanings(told: Sequence[str], meanings: Mapping[str, str]) -> str:
+    """What the measures are; the error alone needs no name."""
+    return meanings[told[0]] if told == ["error"] else "; ".join(f"{name}: {meanings[name]}" for name in told)
+
+
 def _compared(file: ExportedFile) -> dict[str, Any]:
     return file.model_dump(mode="json", exclude_defaults=True) | {"status": file.status}
 
@@ -171,20 +191,19 @@ def _of_images(facts: Mapping[str, Any], name: str) -> tuple[str, dict[str, str]
 def _of_sequences(facts: Mapping[str, Any], name: str) -> tuple[str, dict[str, str], dict[str, str], dict[str, str]]:
     """The same of recurrent networks."""
     shape, items = facts["shape"], facts["items"]
-    inputs = "int64 (n, time)" if shape["tokens"] else f"float32 (n, time, {shape['inputs']})"
+    inputs = "int64 (n, 1)" if shape["tokens"] else f"float32 (n, 1, {shape['inputs']})"
     kind = "numbers of symbols, in the order of the task" if shape["tokens"] else "features of every step"
+    last = items == "texts" or name == "adding"
     return (
         items,
         {
-            "inputs": f"{inputs}, any n of at least 1; the time of an exported file is that of its examples",
+            "inputs": f"{inputs}, one step of n sequences, any n of at least 1",
+            "state": "float32 (n, s), with s as in examples.npz: zeros before the first step, then `next_state`",
             "symbols": f"{shape['inputs']}: {kind}" if shape["tokens"] else kind,
         },
         {
-            "outputs": (
-                f"float32 (n, {shape['outputs']}), of the last step"
-                if items == "texts" or name == "adding"
-                else f"float32 (n, time, {shape['outputs']}), of every step"
-            )
+            "outputs": f"float32 (n, {shape['outputs']}){', of which those of the last step count' if last else ''}",
+            "next_state": "float32 (n, s), the state that is given with the next step",
         },
         {
             "intended": (

@@ -15,7 +15,8 @@ from nas_lib import pareto
 from nas_lib.records import Evaluation
 from nas_lib.report import style
 from nas_lib.report.analysis import Analysis, Dependence, Spread
-from nas_lib.report.results import Band, Results, band, staircase, validation_error
+from nas_lib.report.descent import Growth
+from nas_lib.report.results import AxisEnd, Band, Results, band, curves_end, end_of, figure_of, staircase
 from nas_lib.report.statistics import Estimate
 
 MANY_POINTS = 2000
@@ -69,6 +70,8 @@ def charts(results: Results, analysis: Analysis) -> list[Chart]:
             figures["hypervolume-epochs"] = _hypervolume(results, "epochs")
         figures["learning-curves"] = _learning_curves(results)
         figures["foretelling"] = _foretelling(results, analysis)
+        if analysis.growth:
+            figures["size"] = _size(results, analysis.growth)
         for dependence in analysis.dependences:
             figures |= _dependence(results, analysis.dimensions, dependence)
         figures |= {f"spread-{spread.objective}": _spread(spread) for spread in analysis.spreads}
@@ -140,7 +143,8 @@ def _front(results: Results, x: str, y: str) -> go.Figure:
 
     successful = [evaluation for _, _, evaluation in results.evaluations() if evaluation.ok]
     horizontal, vertical = ([value_of(name)(found) for found in successful] for name in (x, y))
-    far = max(horizontal), max(vertical)
+    ends = results.axis_end(x), results.axis_end(y)
+    far = end_of(x, horizontal, ends[0]), end_of(y, vertical, ends[1])
     figure = go.Figure()
     for index, label in enumerate(results.histories):
         best, median, worst = (
@@ -159,18 +163,23 @@ def _front(results: Results, x: str, y: str) -> go.Figure:
         _add_candidates(figure, results, label, (style.axis(x), value_of(x)), (style.axis(y), value_of(y)))
     return layout(
         figure,
-        _measured(x, horizontal),
-        _measured(y, vertical),
+        _measured(x, horizontal, ends[0]),
+        _measured(y, vertical, ends[1]),
     )
 
 
-def _measured(name: str, values: Sequence[float]) -> dict[str, Any]:
+def _measured(name: str, values: Sequence[float], end: AxisEnd | None) -> dict[str, Any]:
     """The axis of an objective; on a logarithmic one plotly itself would write 2 where 20 is meant."""
-    if style.axis_type(values) == "linear":
-        return {"title": style.axis(name), "type": "linear"}
-    decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+    last = end_of(name, values, end)
+    kind = style.axis_type([*(value for value in values if value <= last), last])
+    if kind == "linear":
+        return {"title": style.axis(name), "type": kind} | ({"range": style.limits(values, last)} if end else {})
+    decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(last)) + 1)
     ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
-    return {"title": style.axis(name), "type": "log", "tickmode": "array", "tickvals": ticks}
+    axis = {"title": style.axis(name), "type": kind, "tickmode": "array", "tickvals": ticks}
+    if end is None:
+        return axis
+    return axis | {"range": [math.log10(limit) for limit in style.limits(values, last, kind)]}
 
 
 Vertices = Sequence[tuple[float, float]]
@@ -226,7 +235,12 @@ def _best_so_far(results: Results) -> go.Figure:
             ("Evaluation", lambda evaluation: place[id(evaluation)]),
             (style.axis(name), lambda evaluation: style.scaled(name, evaluation.objectives[name])),
         )
-    return layout(figure, {"title": "Evaluations"}, {"title": style.axis(name)})
+    y: dict[str, Any] = {"title": style.axis(name)}
+    end = results.axis_end(name)
+    if end:
+        values = [style.scaled(name, found.objectives[name]) for *_, found in results.evaluations() if found.ok]
+        y["range"] = style.limits(values, style.scaled(name, end.at))
+    return layout(figure, {"title": "Evaluations"}, y)
 
 
 Coordinate = tuple[str, Callable[[Evaluation], float]]
@@ -342,17 +356,18 @@ def faint(colour: str, opacity: float = 0.18) -> str:
 
 
 def _learning_curves(results: Results) -> go.Figure | None:
-    """Validation error over epochs; the best candidates in bold. None where nothing was trained for two epochs."""
+    """The main measure over epochs; the best candidates in bold. None where nothing was trained for two epochs."""
     figure = go.Figure()
+    measure, course = results.measure, f"validation_{results.measure}"
     candidates = []
     for index, label in enumerate(results.histories):
         trained = [
-            (error, label, seed, evaluation)
+            (value, label, seed, evaluation)
             for seed, history in results.histories[label].items()
             for evaluation in history
             if evaluation.ok and evaluation.proposal.duplicate_of is None
-            if len(evaluation.curves.get("validation_error", ())) > 1
-            if (error := validation_error(evaluation)) is not None
+            if len(evaluation.curves.get(course, ())) > 1
+            if (value := figure_of(evaluation, measure)) is not None
         ]
         trained.sort(key=lambda candidate: candidate[0])
         candidates += trained
@@ -361,9 +376,9 @@ def _learning_curves(results: Results) -> go.Figure | None:
             x: list[int | None] = []
             y: list[float | None] = []
             for evaluation in (evaluation for *_, of, evaluation in shown if of == seed):
-                curve = evaluation.curves["validation_error"]
+                curve = evaluation.curves[course]
                 x += [*range(1, len(curve) + 1), None]
-                y += [*(rounded(100 * value) for value in curve), None]
+                y += [*(rounded(style.scaled(measure, value)) for value in curve), None]
             figure.add_trace(
                 go.Scatter(
                     x=x,
@@ -379,33 +394,71 @@ def _learning_curves(results: Results) -> go.Figure | None:
                 )
             )
     candidates.sort(key=lambda candidate: candidate[0])
+    shown_y = "%{y:.2f} %" if measure == "error" else "%{y:.4g}"
     for dash, (_, label, seed, evaluation) in zip(("solid", "dash", "dot"), candidates[:HIGHLIGHTS], strict=False):
-        curve = evaluation.curves["validation_error"]
+        curve = evaluation.curves[course]
         name = f"{label}, seed {seed}, round {evaluation.proposal.round}, slot {evaluation.proposal.slot}"
         figure.add_trace(
             go.Scatter(
                 x=list(range(1, len(curve) + 1)),
-                y=[rounded(100 * value) for value in curve],
+                y=[rounded(style.scaled(measure, value)) for value in curve],
                 mode="lines+markers",
                 line={"width": 2.5, "color": style.colour(results.labels.index(label)), "dash": dash},
                 marker={"size": 6},
                 name=name,
-                hovertemplate=f"{name}<br>epoch %{{x}}: %{{y:.2f}} %<extra></extra>",
+                hovertemplate=f"{name}<br>epoch %{{x}}: {shown_y}<extra></extra>",
                 meta={"strategy": label, "seed": seed},
             )
         )
     if not candidates:
         return None
-    longest = max(len(evaluation.curves["validation_error"]) for *_, evaluation in candidates)
+    longest = max(len(evaluation.curves[course]) for *_, evaluation in candidates)
+    vertical: dict[str, Any] = {"title": style.axis(measure), "rangemode": "tozero"}
+    if end := curves_end(results):
+        vertical["range"] = [0, style.scaled(measure, end.at)]
     return layout(
         figure,
         {"title": "Epochs", "dtick": whole(longest)},
-        {"title": "Validation error (%)", "rangemode": "tozero"},
+        vertical,
+    )
+
+
+def _size(results: Results, growth: Growth) -> go.Figure:
+    """Mean size of the candidates of each round, the median of those that survived it, and size without selection."""
+    figure = go.Figure()
+    for index, label in enumerate(results.histories):
+        found, meta = growth.candidates[label], Meta(strategy=label)
+        if found is None:
+            continue
+        add_band(figure, index, label, found, f"<b>{label}</b><br>round %{{x}}: %{{y:.4g}}, mean", meta, shape="linear")
+        figure.data[-1].update(mode="lines+markers", marker={"size": 5, "symbol": style.marker(index)[0]})
+        if survivors := growth.survivors[label]:
+            line = {"color": style.colour(index), "width": 1.2, "dash": "dot"}
+            figure.add_trace(_course(survivors, f"{label}, median of survivors", line, meta))
+    if nothing := growth.unselected:
+        figure.add_trace(_course(nothing.means, "without selection", {"color": style.NEUTRAL, "dash": "dash"}, {}))
+    rounds = results.experiment.budget.rounds
+    return layout(
+        figure, {"title": "Round", "dtick": whole(rounds)}, {"title": style.axis(growth.figure), "rangemode": "tozero"}
+    )
+
+
+def _course(vertices: Vertices, name: str, line: dict[str, Any], meta: Meta) -> go.Scatter:
+    """A line with markers that has its own entry in the legend."""
+    return go.Scatter(
+        x=[x for x, _ in vertices],
+        y=[rounded(y) for _, y in vertices],
+        mode="lines+markers",
+        line=line,
+        marker={"size": 4},
+        name=name,
+        hovertemplate=f"<b>{name}</b><br>round %{{x}}: %{{y:.4g}}<extra></extra>",
+        meta=meta,
     )
 
 
 def _foretelling(results: Results, analysis: Analysis) -> go.Figure | None:
-    """Rank correlation of the validation error after some epochs with that at the end."""
+    """Rank correlation of the main measure after some epochs with that at the end."""
     figure = go.Figure()
     for index, (label, entries) in enumerate(analysis.foretelling.items()):
         values = [entry.correlation for entry in entries]

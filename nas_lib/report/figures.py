@@ -17,7 +17,8 @@ from nas_lib.layout import write_text
 from nas_lib.records import Evaluation
 from nas_lib.report import drawing, style
 from nas_lib.report.analysis import Analysis, analyse
-from nas_lib.report.results import Band, Results, Retrained, band, mean_and_sd, read, staircase
+from nas_lib.report.descent import Growth
+from nas_lib.report.results import Band, Results, Retrained, band, curves_end, end_of, mean_and_sd, read, staircase
 from nas_lib.report.summary import counted
 from nas_lib.report.tables import write_tables
 
@@ -51,6 +52,7 @@ def figure_names(experiment: Experiment) -> list[str]:
         "learning-curves",
         "foretelling",
         *(["finalists"] if experiment.finalists.count else []),
+        *(["size"] if "mutate" in experiment.space.operators() else []),
     ]
     drawings = list(_drawings(experiment).values())
     return [f"{plot}.{suffix}" for plot in plots for suffix in FORMATS] + drawings + [*map(_levels, drawings)]
@@ -89,6 +91,8 @@ def write_figures(experiment: Experiment) -> None:
         save(_draws(analysis), folder / "draws")
         save(_learning_curves(results), folder / "learning-curves")
         save(_foretelling(results, analysis), folder / "foretelling")
+        if analysis.growth:
+            save(_size(results, analysis.growth), folder / "size")
     found = {(finalist.strategy, finalist.seed, finalist.rank): finalist for finalist in results.finalists}
     for place, name in _drawings(experiment).items():
         whole, levels = _drawn(experiment, found.get(place))
@@ -158,6 +162,9 @@ def _front(results: Results) -> Figure:
         name = results.objectives[0]
         for label in results.histories:
             _draw_band(panels[0], results, label, results.best_so_far(label), name)
+        if end := results.axis_end(name):
+            shown = [style.scaled(name, found.objectives[name]) for *_, found in results.evaluations() if found.ok]
+            panels[0].set_ylim(*style.limits(shown, style.scaled(name, end.at)))
         label_axes(panels[0], "Evaluations", style.axis(name), _ranged(results))
     else:
         for panel, (x, y) in zip(panels, results.pairs, strict=True):
@@ -172,7 +179,8 @@ def _draw_front(axes: Axes, results: Results, x: str, y: str) -> None:
         return [style.scaled(name, evaluation.objectives[name]) for evaluation in evaluations]
 
     successful = [evaluation for _, _, evaluation in results.evaluations() if evaluation.ok]
-    far = max(values(x, successful)), max(values(y, successful))
+    ends = {name: results.axis_end(name) for name in (x, y)}
+    far = end_of(x, values(x, successful), ends[x]), end_of(y, values(y, successful), ends[y])
     for index, label in enumerate(results.histories):
         _, marker = style.marker(index)
         colour = style.colour(index)
@@ -192,16 +200,22 @@ def _draw_front(axes: Axes, results: Results, x: str, y: str) -> None:
             axes.fill(*zip(*best, *reversed(worst), strict=True), color=colour, alpha=0.15, lw=0)
         axes.plot(*zip(*median, strict=True), color=colour, lw=1.3, ls=style.LINES[style.dash(index)])
         axes.plot(values(x, front), values(y, front), marker, color=colour, ms=6, label=label)
-    for axis, name, set_scale in ((axes.xaxis, x, axes.set_xscale), (axes.yaxis, y, axes.set_yscale)):
-        kind = style.axis_type(values(name, successful))
+    for axis, name, last, set_scale, set_limits in (
+        (axes.xaxis, x, far[0], axes.set_xscale, axes.set_xlim),
+        (axes.yaxis, y, far[1], axes.set_yscale, axes.set_ylim),
+    ):
+        found = values(name, successful)
+        kind = style.axis_type([*(value for value in found if value <= last), last])
         set_scale(kind)
+        if ends[name] is not None:
+            set_limits(*style.limits(found, last, kind))
         if kind == "log":
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_locator(NullLocator())
-    label_axes(
-        axes, style.axis(x), style.axis(y), f"{_seeds(results)}; filled: front of all seeds. {_attained(results)}"
-    )
+    note = f"{_seeds(results)}; filled: front of all seeds. {_attained(results)}"
+    titles = {name: style.axis(name) + (f"\n{end.beyond} beyond the axis" if end else "") for name, end in ends.items()}
+    label_axes(axes, titles[x], titles[y], note)
 
 
 def _attained(results: Results) -> str:
@@ -378,15 +392,16 @@ def _draws(analysis: Analysis) -> Figure:
 
 
 def _learning_curves(results: Results) -> Figure:
-    """Validation error over epochs of all candidates that were trained for two or more, one panel per strategy."""
+    """The main measure over epochs of all candidates that were trained for two or more, one panel per strategy."""
     from matplotlib.figure import Figure
 
+    scale = style.scaled(results.measure, 1.0)
     curves = {
         label: [
             np.array(curve)
             for evaluation in results.pooled(label)
             if evaluation.ok and evaluation.proposal.duplicate_of is None
-            if len(curve := evaluation.curves.get("validation_error", [])) > 1
+            if len(curve := evaluation.curves.get(f"validation_{results.measure}", [])) > 1
         ]
         for label in results.histories
     }
@@ -398,21 +413,48 @@ def _learning_curves(results: Results) -> Figure:
     panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     for index, (axes, (label, found)) in enumerate(zip(panels, curves.items(), strict=False)):
         for course in found:
-            axes.plot(range(1, len(course) + 1), 100 * course, color=style.colour(index), lw=0.6, alpha=0.4)
+            axes.plot(range(1, len(course) + 1), scale * course, color=style.colour(index), lw=0.6, alpha=0.4)
         axes.set_title(f"{label} (n = {len(found)})", fontsize=9)
     for axes in panels[len(curves) :]:
         axes.set_visible(False)
     panels[0].locator_params(axis="x", integer=True)
     figure.supxlabel("Epochs", fontsize=9)
-    figure.supylabel("Validation error (%)", fontsize=9)
+    end = curves_end(results)
+    if end:
+        panels[0].set_ylim(0, scale * end.at)
+    beyond = f"\n{counted(end.beyond, 'curve')} beyond the axis" if end else ""
+    figure.supylabel(style.axis(results.measure) + beyond, fontsize=9)
+    return figure
+
+
+def _size(results: Results, growth: Growth) -> Figure:
+    """Mean size of the candidates of each round, the median of those that survived it, and size without selection."""
+    if not any(growth.candidates.values()):
+        return sentence("No candidate succeeded.")
+    figure, (axes,) = with_panels(1)
+    for index, (label, sizes) in enumerate(growth.candidates.items()):
+        colour = style.colour(index)
+        if sizes is not None:
+            line = style.LINES[style.dash(index)]
+            axes.plot(sizes.x, sizes.mean, color=colour, ls=line, marker=".", ms=4, label=label)
+            axes.fill_between(sizes.x, sizes.low, sizes.high, color=colour, alpha=0.15, lw=0)
+        if survivors := growth.survivors[label]:
+            axes.plot(*zip(*survivors, strict=True), ":", color=colour, lw=1, label=f"{label}, survivors")
+    if nothing := growth.unselected:
+        axes.plot(*zip(*nothing.means, strict=True), "--", color=style.NEUTRAL, label="no selection")
+    axes.set_ylim(bottom=0)
+    axes.locator_params(axis="x", integer=True)
+    note = f"Candidates of each round. {_ranged(results)}. Survivors: median"
+    label_axes(axes, "Round", style.axis(growth.figure), note)
     return figure
 
 
 def _foretelling(results: Results, analysis: Analysis) -> Figure:
-    """Rank correlation of early and final validation error, per strategy."""
+    """Rank correlation of the early and final main measure, per strategy."""
 
     if not any(analysis.foretelling.values()):
-        return sentence("Too few candidates were trained for two epochs or more to correlate early and final errors.")
+        what = "errors" if results.measure == "error" else "values"
+        return sentence(f"Too few candidates were trained for two epochs or more to correlate early and final {what}.")
     figure, (axes,) = with_panels(1)
     figure.set_size_inches(WIDTH, 2.8)
     for index, (label, entries) in enumerate(analysis.foretelling.items()):
@@ -441,8 +483,9 @@ def _foretelling(results: Results, analysis: Analysis) -> Figure:
 
 
 def _finalists(results: Results) -> Figure:
-    """Test error of every network, or training of the only one, with mean and standard deviation of each finalist."""
-    tested = [finalist for finalist in results.finalists if finalist.test_errors]
+    """The test error, or other main measure, of every network, or training of the only one, with mean and standard
+    deviation of each finalist."""
+    tested = [finalist for finalist in results.finalists if finalist.test_values]
     if not tested:
         return sentence("No finalist was trained successfully.")
     figure, (axes,) = with_panels(1)
@@ -450,11 +493,11 @@ def _finalists(results: Results) -> Figure:
     what = "training" if results.experiment.finalists.draws == 1 else "network"
     for row, finalist in enumerate(tested):
         index = results.labels.index(finalist.strategy)
-        errors = [100 * error for error in finalist.test_errors]
-        mean, sd = mean_and_sd(errors)
-        axes.plot(errors, [row] * len(errors), "|", color=style.colour(index), ms=9)
+        values = [style.scaled(results.measure, value) for value in finalist.test_values]
+        mean, sd = mean_and_sd(values)
+        axes.plot(values, [row] * len(values), "|", color=style.colour(index), ms=9)
         axes.errorbar(mean, row, xerr=sd, fmt=style.marker(index)[1], color=style.colour(index), ms=5, capsize=3)
-    axes.set_yticks(range(len(tested)), [f"{finalist.name} (n = {len(finalist.test_errors)})" for finalist in tested])
+    axes.set_yticks(range(len(tested)), [f"{finalist.name} (n = {len(finalist.test_values)})" for finalist in tested])
     axes.invert_yaxis()
-    axes.set_xlabel(f"Test error (%): each {what}, mean and standard deviation")
+    axes.set_xlabel(f"{style.tested(style.axis(results.measure))}: each {what}, mean and standard deviation")
     return figure

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from plotly.offline import get_plotlyjs
 
 from nas_lib import pareto
@@ -19,12 +21,12 @@ from nas_lib.evaluation.objectives import QUANTITIES
 from nas_lib.experiment import Experiment
 from nas_lib.layout import write_text
 from nas_lib.records import Evaluation
-from nas_lib.report import benchmarks, drawing, provenance, style
+from nas_lib.report import benchmarks, descent, drawing, provenance, style
 from nas_lib.report.analysis import Analysis, Dependence, Spread, analyse
 from nas_lib.report.charts import CURVES, HIGHLIGHTS, IMPORTANT, charts, points
-from nas_lib.report.results import Results, Retrained, mean_and_sd, read, winners_compared
+from nas_lib.report.results import AxisEnd, Results, Retrained, curves_end, mean_and_sd, read, winners_compared
 from nas_lib.report.statistics import FORESTS
-from nas_lib.report.summary import counted, listed, summary, untestable
+from nas_lib.report.summary import counted, listed, measure_title, summary, untestable
 from nas_lib.search import Search
 
 DRAWINGS_SHOWN = 6
@@ -49,6 +51,7 @@ def render(results: Results) -> str:
     """The page as HTML."""
     experiment = results.experiment
     analysis = analyse(results)
+    growth = analysis.growth
     drawings = _drawings(results)
     figures = {chart.name: chart.figure for chart in charts(results, analysis)}
     return filled(
@@ -59,6 +62,17 @@ def render(results: Results) -> str:
         summary=summary(results),
         seeds=counted(len(experiment.seeds), "seed"),
         setting=_setting(experiment),
+        items=experiment.task.items,
+        stepwise=experiment.task.modality == "sequences",
+        finalists_validate=experiment.task.finalists_validate,
+        numbers="encode" in experiment.space.operators(),
+        beyond=_beyond(results),
+        beyond_curves=_beyond_curves(results),
+        lineages=_lineages(results),
+        lineage_heads=[QUANTITIES[name].title for name in descent.figures_told(results)],
+        size=QUANTITIES[growth.figure].title.lower() if growth else "",
+        unselected=growth.unselected.networks if growth and growth.unselected else 0,
+        survivors=growth is not None and any(growth.survivors.values()),
         fronts=[name for name in figures if name.startswith(("front-", "best-so-far"))],
         charts=figures,
         points=points(results),
@@ -74,6 +88,8 @@ def render(results: Results) -> str:
         spreads=[_spread(spread) for spread in analysis.spreads],
         finalists=[_finalist(finalist) for finalist in results.finalists],
         winners=_winners(results),
+        measure=QUANTITIES[results.measure].title,
+        tested=style.tested(QUANTITIES[results.measure].title),
         drawings=drawings,
         drawings_shown=DRAWINGS_SHOWN,
         levels=any(drawing["levels"] for drawing in drawings),
@@ -200,14 +216,72 @@ def _box(results: Results) -> list[tuple[str, str, str, str]] | None:
     ]
 
 
+def _lineages(results: Results) -> list[dict[str, Any]]:
+    """How each finalist of searches with descendants came about, step by step."""
+    names, describe, found = descent.figures_told(results), results.experiment.space.describe, []
+    for finalist in results.finalists:
+        history = results.histories[finalist.strategy][finalist.seed]
+        if not descent.has_descent(history):
+            continue
+        chain = descent.steps(descent.lineage(history, finalist.chosen), names)
+        found.append(
+            {
+                "name": finalist.name,
+                "steps": counted(len(chain) - 1, "step"),
+                "course": ", ".join(
+                    f"{measure_title(name)} {style.text(name, chain[0].figures[name])} to "
+                    f"{style.text(name, chain[-1].figures[name])}"
+                    for name in names
+                    if name in chain[0].figures and name in chain[-1].figures
+                ),
+                "rows": [
+                    (
+                        f"round {step.evaluation.proposal.round}, slot {step.evaluation.proposal.slot}",
+                        step.changes or [f"begins as {describe(step.evaluation.proposal.genotype)}"],
+                        [_changed(step, name) for name in names],
+                    )
+                    for step in chain
+                ],
+            }
+        )
+    return found
+
+
+def _changed(step: descent.Step, name: str) -> tuple[str, str]:
+    """The figure of a network, and its difference to the one before."""
+    value, difference = step.figures.get(name), step.differences.get(name)
+    return (
+        "unknown" if value is None else style.text(name, value),
+        "" if difference is None else style.difference(name, difference),
+    )
+
+
+def _beyond(results: Results) -> list[str]:
+    """Per objective whose axis is cut a sentence that says where and how many candidates lie outside."""
+    ends = {name: results.axis_end(name) for name in results.objectives}
+    return [_cut(name, end, "candidate") for name, end in ends.items() if end is not None]
+
+
+def _beyond_curves(results: Results) -> str:
+    """The same of the learning curves; empty where their axis is not cut."""
+    end = curves_end(results)
+    return _cut(results.measure, end, "curve") if end is not None else ""
+
+
+def _cut(name: str, end: AxisEnd, noun: str) -> str:
+    outside = counted(end.beyond, noun)
+    return f"The axis of the {measure_title(name)} ends {end.rule}, at {style.text(name, end.at)}; outside: {outside}."
+
+
 def tested(test: Mapping[str, float] | None) -> tuple[str, str]:
     """Corrected p and effect size of a test; none for the baseline."""
     return (f"{test['p_holm']:.3g}", style.signed(test["effect"], 2)) if test else ("baseline", "baseline")
 
 
 def _winners(results: Results) -> list[tuple[str, ...]]:
-    """Per strategy the test error of its winners, difference to the baseline, test, effect and number of searches."""
-    found = winners_compared(results).get("test_error")
+    """Per strategy the test error, or other main measure, of its winners, difference to the baseline, test, effect and
+    number of searches."""
+    found = winners_compared(results).get(f"test_{results.measure}")
     if found is None or len(results.labels) < 2:
         return []
     rows: list[tuple[str, ...]] = []
@@ -216,10 +290,8 @@ def _winners(results: Results) -> list[tuple[str, ...]]:
         rows.append(
             (
                 label,
-                style.interval(found["final"][label], partial(style.text, "error")),
-                style.interval(difference, lambda value: f"{style.signed(100 * value, 2)} points")
-                if difference
-                else "baseline",
+                style.interval(found["final"][label], partial(style.text, results.measure)),
+                style.interval(difference, partial(style.difference, results.measure)) if difference else "baseline",
                 *tested(found["tests"].get(label)),
                 f"{found['final'][label]['count']}",
             )
@@ -290,16 +362,16 @@ def _spread(spread: Spread) -> dict[str, str]:
 
 
 def _finalist(finalist: Retrained) -> dict[str, Any]:
-    errors = finalist.test_errors
-    mean, sd = mean_and_sd(errors) if errors else (None, None)
+    values, measure = finalist.test_values, finalist.measure
+    mean, sd = mean_and_sd(values) if values else (None, None)
     failed = [repeat.reason for repeat in finalist.repeats if not repeat.ok]
     return {
         "name": finalist.name,
         "hash": finalist.chosen.proposal.hash,
         "objectives": [style.text(name, value) for name, value in finalist.chosen.objectives.items()],
-        "mean": "none" if mean is None else style.text("error", mean),
-        "sd": "none" if sd is None else style.text("error", sd),
-        "count": len(errors)
+        "mean": "none" if mean is None else style.text(measure, mean),
+        "sd": "none" if sd is None else style.text(measure, sd),
+        "count": len(values)
         if finalist.networks == 1
         else f"{finalist.networks} networks x {len(finalist.repeats) // finalist.networks}",
         "failed": f"{len(failed)} of {len(finalist.repeats)} trainings failed" if failed else "",
@@ -321,16 +393,25 @@ def _model(experiment: Experiment, finalist: Retrained) -> dict[str, Any]:
             for name in names
             if (folder / name).exists()
         ],
-        "difference": _difference(finalist),
+        "difference": _difference(finalist, "images" if experiment.task.modality == "images" else "sequences"),
         "failed": provenance.without_paths(reason),
+        "state": _state_size(folder / "examples.npz"),
     }
 
 
-def _difference(finalist: Retrained) -> str:
+def _state_size(examples: Path) -> int | None:
+    """Numbers in the state that files of one step take; None where they take none."""
+    if not examples.exists():
+        return None
+    with np.load(examples, allow_pickle=False) as arrays:
+        return int(arrays["state"].shape[1]) if "state" in arrays.files else None
+
+
+def _difference(finalist: Retrained, items: str) -> str:
     onnx = finalist.export and finalist.export.files.get("model.onnx")
     if not onnx or onnx.largest_difference is None:
         return "not compared"
-    return f"{onnx.largest_difference:.1e} on {onnx.images} images"
+    return f"{onnx.largest_difference:.1e} on {onnx.images} {items}"
 
 
 def _transfer(results: Results) -> dict[str, Any] | None:
@@ -340,21 +421,30 @@ def _transfer(results: Results) -> dict[str, Any] | None:
     if results.experiment.transfer is None:
         return None
 
-    def shown(errors: Sequence[float]) -> tuple[str, int]:
-        if not errors:
-            return "none", 0
-        mean, sd = mean_and_sd(errors)
-        return style.text("error", mean) + ("" if sd is None else f" ± {style.text('error', sd)}"), len(errors)
+    first, second = results.measure, results.experiment.carried.measure
 
-    both = [(one.test_errors, one.transfer_errors) for one in results.finalists]
-    means = [(mean_and_sd(first)[0], mean_and_sd(second)[0]) for first, second in both if first and second]
+    def shown(measure: str, values: Sequence[float]) -> tuple[str, int]:
+        if not values:
+            return "none", 0
+        mean, sd = mean_and_sd(values)
+        return style.text(measure, mean) + ("" if sd is None else f" ± {style.text(measure, sd)}"), len(values)
+
+    both = [(one.test_values, one.transfer_values) for one in results.finalists]
+    means = [(mean_and_sd(here)[0], mean_and_sd(there)[0]) for here, there in both if here and there]
     correlation = None
     if len(means) >= FEWEST_RANKED and all(len(set(column)) > 1 for column in zip(*means, strict=True)):
         correlation = f"{float(stats.spearmanr(*zip(*means, strict=True)).statistic):.2f}"
     return {
-        "tasks": (results.experiment.task.name, results.experiment.transfer.task.name),
+        "task": results.experiment.transfer.task.name,
+        "heads": [
+            f"{style.tested(QUANTITIES[measure].title)} on {task.name}"
+            for measure, task in ((first, results.experiment.task), (second, results.experiment.transfer.task))
+        ],
         "epochs": results.experiment.transfer.epochs,
-        "rows": [(one.name, *shown(one.test_errors), *shown(one.transfer_errors)) for one in results.finalists],
+        "rows": [
+            (one.name, *shown(first, here), *shown(second, there))
+            for one, (here, there) in zip(results.finalists, both, strict=True)
+        ],
         "count": len(means),
         "correlation": correlation,
     }

@@ -14,9 +14,11 @@ import numpy as np
 from nas_lib import pareto
 from nas_lib.comparison import compare_histories, histories_of, paired
 from nas_lib.configuration import ConfigurationError
+from nas_lib.evaluation.objectives import MEASURES
 from nas_lib.experiment import Experiment
 from nas_lib.export import read_export
-from nas_lib.records import Evaluation, Export, History, error_sample, networks_of
+from nas_lib.records import Evaluation, Export, History, networks_of, sample_tested
+from nas_lib.report import style
 from nas_lib.search import Search, read_finalists
 
 
@@ -32,6 +34,10 @@ class Retrained:
     transferred: list[Evaluation] = field(default_factory=list)
     """Trainings on the second data set."""
     export: Export | None = None
+    measure: str = "error"
+    """What is told of it on the test split: see `Experiment.measure`."""
+    transfer_measure: str = "error"
+    """The same on the second data set."""
 
     @property
     def name(self) -> str:
@@ -39,19 +45,47 @@ class Retrained:
         return f"{self.strategy}, seed {self.seed}, finalist {self.rank}"
 
     @property
-    def test_errors(self) -> list[float]:
-        """Share of the test images misclassified, one per network, or per training where there is one network only."""
-        return error_sample(self.repeats)
+    def test_values(self) -> list[float]:
+        """Its measure on the test split, one per network, or per training where there is one network only."""
+        return sample_tested(self.repeats, self.measure)
 
     @property
-    def transfer_errors(self) -> list[float]:
+    def transfer_values(self) -> list[float]:
         """The same on the second data set."""
-        return error_sample(self.transferred)
+        return sample_tested(self.transferred, self.transfer_measure)
 
     @property
     def networks(self) -> int:
         """How many networks of its generator were trained."""
         return len(networks_of(self.repeats))
+
+
+@dataclass(frozen=True)
+class AxisEnd:
+    """Where an axis ends before its largest value."""
+
+    at: float
+    beyond: int
+    """Values that lie outside."""
+    rule: str
+
+
+def axis_end(values: Sequence[float], reference: float | None = None) -> AxisEnd | None:
+    """Where to end an axis so that a few far values leave the others readable; None where none lies outside.
+
+    A tenth beyond the reference value; where there is none, or no value is better, three quartile ranges beyond the
+    upper quartile (Tukey's outer fence, 1977).
+    """
+    finite = np.array([value for value in values if np.isfinite(value)])
+    if not len(finite):
+        return None
+    if reference is not None and finite.min() < reference:
+        at, rule = 1.1 * reference, "a tenth beyond its reference value"
+    else:
+        low, high = np.percentile(finite, [25, 75])
+        at, rule = high + 3 * (high - low), "three quartile ranges beyond the upper quartile"
+    beyond = sum(not value <= at for value in values)
+    return AxisEnd(float(at), beyond, rule) if beyond and at > finite.min() else None
 
 
 @dataclass(frozen=True)
@@ -78,9 +112,25 @@ class Results:
         return self.experiment.objective_names
 
     @property
+    def measure(self) -> str:
+        """What tells how good a network is: see `Experiment.measure`."""
+        return self.experiment.measure
+
+    @property
     def pairs(self) -> list[tuple[str, str]]:
         """Pairs of objectives: the later one for the horizontal, the earlier one for the vertical axis."""
         return [(second, first) for first, second in itertools.combinations(self.objectives, 2)]
+
+    def axis_end(self, name: str) -> AxisEnd | None:
+        """Where the axis of an objective ends because some candidates lie far beyond the others; else None.
+
+        Only measures without a bound are cut, for a network can fail by any factor. See `axis_end`.
+        """
+        if name not in MEASURES - {"error"}:
+            return None
+        reference = next(one.reference for one in self.experiment.objectives if one.name == name)
+        values = [found.objectives[name] for *_, found in self.evaluations() if found.ok]
+        return axis_end(values, reference)
 
     def evaluations(self) -> Iterator[tuple[str, int, Evaluation]]:
         """Strategy, seed and evaluation of every candidate."""
@@ -122,7 +172,7 @@ class Results:
         return series
 
     def winners(self, label: str) -> dict[int, Retrained]:
-        """Seed -> that finalist of the search which had the lowest validation error, where one was tested."""
+        """Seed -> that finalist of the search with the lowest main measure on validation, where one was tested."""
         found = {
             seed: best_finalist([one for one in self.finalists if (one.strategy, one.seed) == (label, seed)])
             for seed in self.histories[label]
@@ -142,22 +192,43 @@ class Results:
         ]
 
 
+def end_of(name: str, values: Sequence[float], end: AxisEnd | None) -> float:
+    """The largest of scaled values that the axis shows."""
+    return max(values) if end is None else style.scaled(name, end.at)
+
+
+def curves_end(results: Results) -> AxisEnd | None:
+    """Where the axis of the learning curves ends, by the rule of `axis_end` without a reference; it counts curves."""
+    if results.measure == "error":
+        return None
+    curves = [
+        curve
+        for *_, found in results.evaluations()
+        if found.ok and found.proposal.duplicate_of is None
+        if len(curve := found.curves.get(f"validation_{results.measure}", [])) > 1
+    ]
+    end = axis_end([value for curve in curves for value in curve])
+    return end and replace(end, beyond=sum(not max(curve) <= end.at for curve in curves))
+
+
 def winners_compared(results: Results) -> dict[str, dict[str, Any]]:
     """How the winners (see `Results.winners`) of the strategies differ; see `comparison.paired`.
 
-    `test_error`, and every objective but the validation error. Empty unless every strategy has winners.
+    For example `test_error`, and every objective but the validation error. Empty unless every strategy has winners.
     """
     winners = {label: results.winners(label) for label in results.labels}
     if not all(winners.values()):
         return {}
 
+    tested = f"test_{results.measure}"
+
     def of(one: Retrained, name: str) -> float:
-        return statistics.fmean(one.test_errors) if name == "test_error" else one.chosen.objectives[name]
+        return statistics.fmean(one.test_values) if name == tested else one.chosen.objectives[name]
 
     return {
         name: paired({label: {seed: of(one, name) for seed, one in seeds.items()} for label, seeds in winners.items()})
-        for name in ("test_error", *results.objectives)
-        if name != "error"
+        for name in (tested, *results.objectives)
+        if name != results.measure
     }
 
 
@@ -231,6 +302,7 @@ def _proposing(search: Search) -> list[float]:
 
 
 def _retrained(search: Search) -> Iterator[Retrained]:
+    experiment = search.experiment
     transferred = {finalist.rank: finalist.repeats for finalist in read_finalists(search, transfer=True)}
     for finalist in read_finalists(search):
         if finalist.chosen is not None:
@@ -242,6 +314,8 @@ def _retrained(search: Search) -> Iterator[Retrained]:
                 finalist.repeats,
                 transferred.get(finalist.rank, []),
                 read_export(search, finalist.rank),
+                experiment.measure,
+                experiment.carried.measure if experiment.transfer else "error",
             )
 
 
@@ -287,9 +361,9 @@ def staircase(corners: Sequence[Sequence[float]], far: tuple[float, float]) -> l
     return [*line, (far[0], height)]
 
 
-def validation_error(evaluation: Evaluation) -> float | None:
-    """Share of the validation images misclassified, whether or not it was an objective."""
-    value = evaluation.objectives.get("error", evaluation.metrics.get("error"))
+def figure_of(evaluation: Evaluation, name: str) -> float | None:
+    """What was measured of a candidate, whether or not it was an objective; None where it was not."""
+    value = evaluation.objectives.get(name, evaluation.metrics.get(name))
     return None if value is None else float(value)
 
 
@@ -299,10 +373,10 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def best_finalist(finalists: Sequence[Retrained]) -> Retrained | None:
-    """The tested finalist with the lowest validation error: the test split decides nothing."""
+    """The tested finalist with the lowest main measure on validation: the test split decides nothing."""
     tested = [
-        (error, place)
+        (value, place)
         for place, finalist in enumerate(finalists)
-        if finalist.test_errors and (error := validation_error(finalist.chosen)) is not None
+        if finalist.test_values and (value := figure_of(finalist.chosen, finalist.measure)) is not None
     ]
     return finalists[min(tested)[1]] if tested else None

@@ -1,5 +1,6 @@
 """How quantities, strategies and stages look, in the page and in the files alike."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -8,6 +9,8 @@ from nas_lib.evaluation.objectives import QUANTITIES
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Colours of strategies, told apart with every kind of colour vision (Okabe and Ito 2008); its yellow and black are
 left out, for they vanish on a white or a dark page."""
+NEUTRAL = "#808080"
+"""Colour of what no strategy made."""
 MARKERS = (("circle", "o"), ("square", "s"), ("triangle-up", "^"), ("diamond", "D"), ("triangle-down", "v"))
 """Shapes of strategies, as plotly and as matplotlib name them."""
 STAGES = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
@@ -16,6 +19,8 @@ STAGES = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
 LINES = {"solid": "-", "dash": "--", "dot": ":"}
 """Kinds of lines: plotly's name -> matplotlib's."""
 
+LARGE = 1e12
+"""Numbers from which on powers of ten are read more easily."""
 LOGARITHMIC = 30
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
@@ -64,22 +69,63 @@ def axis(name: str) -> str:
     return f"{quantity.title} (%)" if quantity.unit == "share" else quantity.axis
 
 
+def tested(words: str) -> str:
+    """What is said of the validation split, said of the test split.
+
+    >>> tested("Validation loss")
+    'Test loss'
+    """
+    return words.replace("Validation", "Test").replace("validation", "test")
+
+
 def axis_type(values: Sequence[float]) -> Literal["log", "linear"]:
     """Logarithmic where all values are positive and far apart."""
     return "log" if min(values) > 0 and max(values) > LOGARITHMIC * min(values) else "linear"
+
+
+def limits(values: Sequence[float], end: float, kind: Literal["log", "linear"] = "linear") -> list[float]:
+    """The ends of an axis from the least of the values, with a little room before it, to a given end.
+
+    >>> limits([1, 5, 900], 11)
+    [0.5, 11]
+    """
+    low = min(values)
+    return [low * (low / end) ** 0.05 if kind == "log" else low - 0.05 * (end - low), end]
 
 
 def number(name: str, value: float) -> str:
     """The value of an objective in few digits, in the unit that `axis` states."""
     if QUANTITIES[name].unit == "share":
         return f"{100 * value:.2f}"
+    if not math.isfinite(value) or abs(value) >= LARGE:
+        return f"{value:.3g}"
     return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
 
 
 def text(name: str, value: float) -> str:
     """The value of an objective with its unit, in few digits."""
-    unit = QUANTITIES[name].unit
-    return number(name, value) + {"share": " %", "count": ""}.get(unit, f" {unit}")
+    return number(name, value) + unit(name)
+
+
+def unit(name: str) -> str:
+    """The unit of an objective as it follows a number, with the space before it.
+
+    >>> unit("error"), unit("parameters"), unit("perplexity")
+    (' %', '', '')
+    """
+    of = QUANTITIES[name].unit
+    return {"share": " %", "count": "", "mean": "", "per token": ""}.get(of, f" {of}")
+
+
+def difference(name: str, value: float) -> str:
+    """A difference of an objective with its sign and unit.
+
+    >>> difference("error", -0.0123), difference("perplexity", 1.5)
+    ('−1.23 points', '+1.5')
+    """
+    if QUANTITIES[name].unit == "share":
+        return f"{signed(100 * value, 2)} points"
+    return ("−" if value < 0 else "+") + text(name, abs(value))
 
 
 def interval(found: Mapping[str, float], number: Callable[[float], str]) -> str:

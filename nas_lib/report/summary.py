@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from nas_lib.evaluation.objectives import QUANTITIES
 from nas_lib.report import style
-from nas_lib.report.results import Results, Retrained, best_finalist, mean_and_sd, validation_error
+from nas_lib.report.results import Results, Retrained, best_finalist, figure_of, mean_and_sd
 
 FEW_SEEDS = 5
 """Below this many seeds an interval that contains 0 says more about their number than about the strategies."""
@@ -32,7 +32,7 @@ def listed(words: list[str]) -> str:
 def _searched(results: Results) -> str:
     experiment = results.experiment
     total = sum(1 for _ in results.evaluations())
-    objectives = listed([QUANTITIES[name].title.lower().replace("flops", "FLOPs") for name in results.objectives])
+    objectives = listed([measure_title(name) for name in results.objectives])
     return (
         f"{counted(len(experiment.labels), 'strategy', 'strategies')} "
         f"({listed(experiment.labels)}) searched the space {experiment.space.name} on {experiment.task.name}, "
@@ -47,42 +47,54 @@ def _best(results: Results) -> Iterator[str]:
     if not successful:
         yield "No candidate succeeded, so there is no front and nothing to test. The reasons are listed under Failures."
         return
-    errors = [
-        (error, place)
+    measure = results.measure
+    title = measure_title(measure)
+    values = [
+        (value, place)
         for place, (*_, found) in enumerate(successful)
-        if found.counts and (error := validation_error(found)) is not None
+        if found.counts and (value := figure_of(found, measure)) is not None
     ]
     if not any(found.counts for *_, found in successful):
         yield "No candidate was fully trained and kept every limit, so there is no front and nothing to test."
-    if errors:
-        error, place = min(errors)
+    if values:
+        value, place = min(values)
         label, seed, _ = successful[place]
         yield (
-            f"The best validation error is {style.text('error', error)} ({label}, seed {seed}). It is the lowest of "
-            f"{counted(len(errors), 'candidate')} and therefore optimistic; the test error is the figure to quote."
+            f"The best {title} is {style.text(measure, value)} ({label}, seed {seed}). It is the lowest of "
+            f"{counted(len(values), 'candidate')} and therefore optimistic; the {style.tested(title)} is the figure "
+            "to quote."
         )
 
 
 def _tested(results: Results) -> Iterator[str]:
-    best = best_finalist(results.finalists)
+    best, title = best_finalist(results.finalists), measure_title(results.measure)
     if best is not None:
-        others = "" if len(results.finalists) == 1 else ", which has the lowest validation error of all finalists,"
-        yield f"The best finalist ({best.name}){others} has a test error of {test_error(best)}."
+        others = "" if len(results.finalists) == 1 else f", which has the lowest {title} of all finalists,"
+        yield f"The best finalist ({best.name}){others} has a {style.tested(title)} of {test_value(best)}."
     elif results.finalists:
-        yield "No training of a finalist succeeded, so there is no test error."
+        yield f"No training of a finalist succeeded, so there is no {style.tested(title)}."
     elif results.experiment.finalists.count == 0:
         yield "No finalists were asked for, so the test split was not read."
 
 
-def test_error(finalist: Retrained) -> str:
-    """Mean and standard deviation of the test error, with the number of networks, or of trainings of the only one."""
-    mean, sd = mean_and_sd(finalist.test_errors)
+def measure_title(name: str) -> str:
+    """A measure within a sentence.
+
+    >>> measure_title("loss")
+    'validation loss'
+    """
+    return QUANTITIES[name].title.lower().replace("flops", "FLOPs")
+
+
+def test_value(finalist: Retrained) -> str:
+    """Mean and standard deviation on the test split, with the number of networks, or of trainings of the only one."""
+    mean, sd = mean_and_sd(finalist.test_values)
     noun = "training" if finalist.networks == 1 else "network"
-    sample = counted(len(finalist.test_errors), noun)
+    sample, name = counted(len(finalist.test_values), noun), finalist.measure
     if sd is None:
-        return f"{style.text('error', mean)} ({sample}, so no standard deviation)"
+        return f"{style.text(name, mean)} ({sample}, so no standard deviation)"
     return (
-        _unbroken(f"{100 * mean:.2f} ± {100 * sd:.2f} %")
+        _unbroken(f"{style.number(name, mean)} ± {style.text(name, sd)}")
         + f" (mean ± standard deviation, {_unbroken('n = ' + sample)})"
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_lib.layout import write_text
+from nas_lib.report import descent
 from nas_lib.report.analysis import Analysis
 from nas_lib.report.provenance import without_paths
 from nas_lib.report.results import Results
@@ -46,8 +47,25 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "draws": ("objective", "generator", "value"),
     "components": ("objective", "generators", "draws", "between", "within", "icc", "low", "high"),
     "foretelling": ("strategy", "epochs", "candidates", "correlation", "low", "high"),
+    "lineage": (
+        "strategy",
+        "seed",
+        "member",
+        "finalist",
+        "step",
+        "round",
+        "slot",
+        "hash",
+        "epochs",
+        "changes",
+        "figure",
+        "value",
+        "difference",
+    ),
+    "size": ("strategy", "round", "figure", "mean", "low", "high", "median_of_survivors"),
 }
-"""Name of a table -> its columns; `candidates` and `attainment` have a further one per objective."""
+"""Name of a table -> its columns; `candidates` and `attainment` have a further one per objective, `finalists` one for
+the main measure of the experiment where that is not the error."""
 Row = dict[str, Any]
 
 
@@ -69,9 +87,13 @@ def write_tables(results: Results, analysis: Analysis) -> None:
         "draws": _draws(analysis),
         "components": _components(analysis),
         "foretelling": _foretelling(analysis),
+        "lineage": _lineage(results),
+        "size": _size(analysis),
     }
     for name, columns in COLUMNS.items():
         further = results.objectives if name in {"candidates", "attainment"} else []
+        if name == "finalists" and results.measure != "error":
+            further = [f"test_{results.measure}"]
         heads = [*columns, *further, *(["front"] if name == "candidates" else [])]
         write_table(results.experiment.folder.tables / f"{name}.csv", heads, rows[name])
 
@@ -153,6 +175,7 @@ def _finalists(results: Results) -> Iterator[Row]:
                 "status": repeat.status,
                 "test_error": repeat.metrics.get("test_error", ""),
                 "seconds": repeat.cost.seconds,
+                **{name: repeat.metrics.get(name, "") for name in [f"test_{results.measure}"]},
             }
 
 
@@ -188,6 +211,39 @@ def _components(analysis: Analysis) -> Iterator[Row]:
         row = {"objective": spread.objective, "generators": parts.groups, "draws": parts.members}
         row |= {"between": parts.between, "within": parts.within, "icc": parts.icc.value}
         yield {**row, "low": parts.icc.low, "high": parts.icc.high}
+
+
+def _lineage(results: Results) -> Iterator[Row]:
+    """Every step to every member of the front of searches with descendants; one row per figure."""
+    for label, seed, rank, member in descent.members(results):
+        chain = descent.lineage(results.histories[label][seed], member)
+        row = {
+            "strategy": label,
+            "seed": seed,
+            "member": member.proposal.hash,
+            "finalist": "" if rank is None else rank,
+        }
+        for place, step in enumerate(descent.steps(chain, descent.figures_told(results))):
+            proposal = step.evaluation.proposal
+            row |= {"step": place, "round": proposal.round, "slot": proposal.slot, "hash": proposal.hash}
+            row |= {"epochs": proposal.epochs, "changes": "; ".join(step.changes)}
+            for name, value in step.figures.items():
+                yield {**row, "figure": name, "value": value, "difference": step.differences.get(name, "")}
+
+
+def _size(analysis: Analysis) -> Iterator[Row]:
+    """Of spaces whose networks are changed step by step."""
+    growth = analysis.growth
+    if growth is None:
+        return
+    figure = growth.figure
+    for label, found in growth.candidates.items():
+        survivors = dict(growth.survivors[label])
+        for round, mean, low, high in zip(found.x, found.mean, found.low, found.high, strict=True) if found else ():
+            row = {"strategy": label, "round": round, "figure": figure, "mean": mean, "low": low, "high": high}
+            yield {**row, "median_of_survivors": survivors.get(int(round), "")}
+    for round, mean in nothing.means if (nothing := growth.unselected) else ():
+        yield {"strategy": "without selection", "round": round, "figure": figure, "mean": mean}
 
 
 def _foretelling(analysis: Analysis) -> Iterator[Row]:

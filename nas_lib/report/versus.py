@@ -14,7 +14,7 @@ from nas_lib.layout import write_text
 from nas_lib.report import style
 from nas_lib.report.figures import write_comparison_figures
 from nas_lib.report.results import Results, together, winners_compared
-from nas_lib.report.summary import counted, untestable
+from nas_lib.report.summary import counted, measure_title, untestable
 
 EXPECTED_TO_DIFFER = {"experiment", "description", "results", "strategies", "tracking", "resources"}
 """Keys of an experiment that are not worth a line where they differ."""
@@ -46,11 +46,12 @@ def _page(experiments: Sequence[Experiment], results: Results) -> Iterator[str]:
     quantities: list[tuple[str, dict[str, Any], Callable[[float], str]]] = [
         ("Hypervolume (share of the common box)", comparison, "{:.3f}".format)
     ]
-    tested = results.experiment.finalists.count > 0
+    tested, measure = results.experiment.finalists.count > 0, results.measure
     for name, found in winners_compared(results).items():
-        title = "Test error (%)" if name == "test_error" else style.axis(name)
-        shown = partial(style.number, name.removeprefix("test_"))
-        quantities.append((f"{title} of the finalist with the lowest validation error", found, shown))
+        of = name.removeprefix("test_")
+        title = style.axis(of) if of == name else style.tested(style.axis(of))
+        lowest = f"of the finalist with the lowest {measure_title(measure)}"
+        quantities.append((f"{title} {lowest}", found, partial(style.number, of)))
     for title, found, number in quantities:
         yield from ("", f"## {title}", "", *_table(found, results.labels, number))
     yield ""

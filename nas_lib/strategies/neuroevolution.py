@@ -7,7 +7,7 @@ by round.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StrictInt
 
-from nas_lib.records import Evaluation, Genotype, Proposal
+from nas_lib.records import Evaluation, Genotype, History, Proposal
 from nas_lib.settings import Settings
 from nas_lib.spaces import Changing
 from nas_lib.strategies.bayesian import initial_design, objective_values
@@ -64,6 +64,15 @@ class Neuroevolution(Settings):
             suggestions.append(child)
         return suggestions
 
+    def survivors(self, history: History, objectives: Sequence[str]) -> dict[int, History]:
+        """Round -> who is alive after it; the rounds of initial networks are one, the last of them."""
+        evaluations = [evaluation for evaluation in history if _counts(evaluation)]
+        initial = max((one.proposal.round for one in evaluations if one.proposal.origin == "initial"), default=0)
+        return {
+            max(round, initial): [evaluations[place] for place in alive]
+            for round, _, alive in _selections(evaluations, objective_values(evaluations, objectives), self)
+        }
+
 
 class KnownNetworks(Settings):
     """The known networks of a space, trained as every candidate is: what a search has to beat."""
@@ -110,15 +119,31 @@ def _proposals(request: Request) -> list[Proposal]:
 
 def _different(request: Request) -> list[Evaluation]:
     """The evaluations that succeeded, each network once."""
-    return [evaluation for evaluation in request.history if evaluation.ok and not evaluation.proposal.duplicate_of]
+    return [evaluation for evaluation in request.history if _counts(evaluation)]
+
+
+def _counts(evaluation: Evaluation) -> bool:
+    return evaluation.ok and not evaluation.proposal.duplicate_of
 
 
 def _pool(request: Request, settings: Neuroevolution) -> _Pool:
     """Those alive after all rounds; for `legacy_selection` all that the last round ranked."""
     evaluations = _different(request)
     values = objective_values(evaluations, request.objectives)
+    nobody: Indices = np.empty(0, dtype=np.int64)
+    _, ranked, alive = [(-1, nobody, nobody), *_selections(evaluations, values, settings)][-1]
+    members = ranked if settings.legacy_selection else alive
+    ranks, crowding = _ranks(values[members])
+    legacy = settings.legacy_selection
+    return _Pool(members, ranks, -crowding if legacy else crowding, returns=not legacy)
+
+
+def _selections(
+    evaluations: Sequence[Evaluation], values: NDArray[np.float64], settings: Neuroevolution
+) -> Iterator[tuple[int, Indices, Indices]]:
+    """Round by round, -1 for all initial networks, who was ranked and who of them is alive after it, as indices."""
     rounds = np.array([-1 if one.proposal.origin == "initial" else one.proposal.round for one in evaluations])
-    alive = ranked = np.empty(0, dtype=np.int64)
+    alive = np.empty(0, dtype=np.int64)
     for round in np.unique(rounds):
         ranked = np.concatenate([alive, np.flatnonzero(rounds == round)])
         ranks, crowding = _ranks(values[ranked])
@@ -128,10 +153,7 @@ def _pool(request: Request, settings: Neuroevolution) -> _Pool:
             alive = ranked[-settings.population :]
         else:
             alive = ranked[np.lexsort((-crowding, ranks))][: settings.population]
-    members = ranked if settings.legacy_selection else alive
-    ranks, crowding = _ranks(values[members])
-    legacy = settings.legacy_selection
-    return _Pool(members, ranks, -crowding if legacy else crowding, returns=not legacy)
+        yield int(round), ranked, alive
 
 
 def _ranks(values: NDArray[np.float64]) -> tuple[Indices, NDArray[np.float64]]:
