@@ -13,6 +13,7 @@ import os
 import re
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,6 +133,25 @@ def writing(of: Experiment | Laboratory | PredictorStudy) -> Iterator[tuple[Mlfl
     except (MlflowException, SQLAlchemyError, OSError) as error:
         line = f"tracking: {uri}: {_what(error)}; the search goes on, run `{KINDS[of.kind]} track` later"
         raise TrackingUnavailable(re.sub(r"//[^@/\s]+@", "//***@", line)) from error
+
+
+def bring_all_in_line(of: Laboratory | PredictorStudy, wanted: Iterable[Projection]) -> Synced:
+    """Make the runs of a comparison what they have to be, and attach report, figures and tables, if there are any.
+
+    Raises:
+        TrackingUnavailable: the store or server cannot be written; the next call goes on where this one stopped.
+    """
+    with writing(of) as (client, folder):
+        found, superfluous = existing(client, folder)
+        outcomes: Counter[str] = Counter()
+        for projection in wanted:
+            _, outcome = bring_in_line(client, folder, found.pop(projection.id, None), projection)
+            outcomes[outcome] += 1
+        if files := report_files(of.folder):
+            attach_report(client, folder, found, f"{of.folder.path.name}/report", files)
+        for run in superfluous:
+            client.delete_run(run.info.run_id)
+        return Synced(removed=len(superfluous), **outcomes)
 
 
 def _connect(uri: str) -> tuple[MlflowClient, bool]:

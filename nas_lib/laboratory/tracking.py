@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nas_lib.laboratory.settings import Laboratory
-from nas_lib.mlflow_store import (
-    Projection,
-    Synced,
-    attach_report,
-    bring_in_line,
-    existing,
-    flat,
-    ms,
-    report_files,
-    writing,
-)
+from nas_lib.mlflow_store import Projection, Synced, bring_all_in_line, flat, ms
 
 
 def sync(laboratory: Laboratory) -> Synced:
@@ -29,17 +18,7 @@ def sync(laboratory: Laboratory) -> Synced:
         TrackingUnavailable: the store or server cannot be written; the next `sync` goes on where this one stopped.
     """
     comparison = json.loads(laboratory.folder.comparison.read_text())
-    with writing(laboratory) as (client, folder):
-        found, superfluous = existing(client, folder)
-        outcomes: Counter[str] = Counter()
-        for wanted in _searches(laboratory, comparison):
-            _, outcome = bring_in_line(client, folder, found.pop(wanted.id, None), wanted)
-            outcomes[outcome] += 1
-        if files := report_files(laboratory.folder):
-            attach_report(client, folder, found, f"{laboratory.laboratory}/report", files)
-        for run in superfluous:
-            client.delete_run(run.info.run_id)
-        return Synced(removed=len(superfluous), **outcomes)
+    return bring_all_in_line(laboratory, _searches(laboratory, comparison))
 
 
 def _searches(laboratory: Laboratory, comparison: Mapping[str, Any]) -> Iterator[Projection]:

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from nas_lib.mlflow_store import (
-    Projection,
-    Synced,
-    attach_report,
-    bring_in_line,
-    existing,
-    flat,
-    ms,
-    report_files,
-    writing,
-)
+from nas_lib.mlflow_store import Projection, Synced, bring_all_in_line, flat, ms
 from nas_lib.predictor_study.settings import PredictorStudy
 
 if TYPE_CHECKING:
@@ -32,18 +21,7 @@ def sync(study: PredictorStudy) -> Synced:
         FileNotFoundError: measurements are not there yet.
         TrackingUnavailable: the store or server cannot be written; the next `sync` goes on where this one stopped.
     """
-    wanted = [*_wanted(study)]
-    with writing(study) as (client, folder):
-        found, superfluous = existing(client, folder)
-        outcomes: Counter[str] = Counter()
-        for projection in wanted:
-            _, outcome = bring_in_line(client, folder, found.pop(projection.id, None), projection)
-            outcomes[outcome] += 1
-        if files := report_files(study.folder):
-            attach_report(client, folder, found, f"{study.predictor_study}/report", files)
-        for run in superfluous:
-            client.delete_run(run.info.run_id)
-        return Synced(removed=len(superfluous), **outcomes)
+    return bring_all_in_line(study, [*_wanted(study)])
 
 
 def _wanted(study: PredictorStudy) -> Iterator[Projection]:
