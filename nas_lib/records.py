@@ -38,8 +38,10 @@ class Proposal(Record):
     warm_start: Candidate | None = None
     """The evaluation whose training it continues, with the same architecture at a higher fidelity; or, of another
     architecture, its parent, from whose trained weights it begins a training of its own."""
+    parents: list[Candidate] = Field(default_factory=list)
+    """The candidate whose architecture was changed into this one, then the one it was crossed with, if there is one."""
     changes: list[dict[str, Any]] = Field(default_factory=list)
-    """How the architecture of `warm_start`, its parent, was changed into this one, as the space tells it."""
+    """How the architecture of the parent was changed into this one, as the space tells it."""
     bracket: int | None = None
     """Which candidates compete for a higher fidelity: those of one bracket. None where there is only one fidelity."""
     full: bool = True

@@ -96,6 +96,10 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
     for proposal in known.values():
         if proposal.duplicate_of is None:
             earlier[proposal.hash, proposal.epochs].append(proposal)
+
+    def original_of(candidate: Candidate) -> Candidate:
+        return known[candidate].duplicate_of or candidate
+
     proposals: list[Proposal] = []
     for slot, suggestion in enumerate(suggestions):
         proposal = Proposal(
@@ -105,7 +109,8 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
             hash=experiment.space.hash(suggestion.genotype),
             epochs=suggestion.epochs or experiment.budget.epochs,
             origin=suggestion.origin,
-            warm_start=suggestion.warm_start and (known[suggestion.warm_start].duplicate_of or suggestion.warm_start),
+            warm_start=suggestion.warm_start and original_of(suggestion.warm_start),
+            parents=[original_of(parent) for parent in suggestion.parents],
             changes=list(suggestion.changes),
             bracket=suggestion.bracket,
             full=(suggestion.epochs or experiment.budget.epochs) == experiment.budget.epochs,
@@ -225,13 +230,15 @@ def evaluate_job(search: Search, round: int, job: int, bench: GetBench, attempt:
 
         work = search.folder.work(proposal.candidate)
         start = warm_start_of(search.folder, proposal)
+        continued = start is not None and proposal.continues(start)
+        begins_with = [] if start is None or continued else [start.candidate, *proposal.parents[1:]]
         return candidate.evaluate(
             bench(),
             proposal,
             seed=seed_of(search.seed, "train", *_begun_as(search.folder, proposal)),
             checkpoint=checkpoint_of(work),
-            inherit=checkpoint_of(search.folder.work(start.candidate)) if start else None,
-            child=start is not None and not proposal.continues(start),
+            continued=checkpoint_of(search.folder.work(start.candidate)) if start and continued else None,
+            parents=[checkpoint_of(search.folder.work(parent)) for parent in begins_with],
             on_epoch=lambda progress: report_epoch(work, proposal, progress),
         )
 
@@ -411,6 +418,7 @@ def table(history: History) -> pd.DataFrame:
                 "epochs": proposal.epochs,
                 "origin": proposal.origin,
                 "warm_start": json.dumps(proposal.warm_start),
+                "parents": json.dumps(proposal.parents),
                 "changes": json.dumps(proposal.changes),
                 "bracket": proposal.bracket,
                 "full": proposal.full,

@@ -14,7 +14,7 @@ import shutil
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -38,7 +38,7 @@ from nas_lib.mlflow_store import (
     report_files,
     writing,
 )
-from nas_lib.records import Evaluation, Finalist, Genotype, History, sample_tested
+from nas_lib.records import Candidate, Evaluation, Finalist, Genotype, History, sample_tested
 from nas_lib.search import Search, read_finalists, read_history, read_proposals, searches_of
 
 if TYPE_CHECKING:
@@ -334,7 +334,8 @@ def _of_candidates(search: Search, history: History) -> Iterator[Projection]:
         # A duplicate took no time of its own: it is shown where its original ended.
         cost = evaluation.cost if proposal.duplicate_of is None else costs[proposal.duplicate_of]
         started = cost.started if proposal.duplicate_of is None and cost.started else cost.finished
-        related = {"duplicate_of": proposal.duplicate_of, "warm_start": proposal.warm_start}
+        related = {"duplicate_of": [proposal.duplicate_of], "warm_start": [proposal.warm_start]}
+        related["parents"] = [*proposal.parents]
         yield Projection(
             id=f"{_identity(search)}/round-{proposal.round}/slot-{proposal.slot}",
             name=f"{search.label}-{search.seed} r{proposal.round:02d} s{proposal.slot}",
@@ -355,11 +356,15 @@ def _of_candidates(search: Search, history: History) -> Iterator[Projection]:
                 "feasible": str(evaluation.feasible).lower(),
                 "reason": evaluation.reason[:LONGEST_REASON],
                 **({} if proposal.bracket is None else {"bracket": str(proposal.bracket)}),
-                **{name: f"round {other[0]} slot {other[1]}" for name, other in related.items() if other is not None},
+                **{name: _places(others) for name, others in related.items() if any(others)},
                 **{name: value for name, value in evaluation.wall_clock.items() if isinstance(value, str)},
                 "mlflow.note.content": search.experiment.space.describe(proposal.genotype),
             },
         )
+
+
+def _places(candidates: Iterable[Candidate | None]) -> str:
+    return ", ".join(f"round {candidate[0]} slot {candidate[1]}" for candidate in candidates if candidate is not None)
 
 
 def _candidate_points(evaluation: Evaluation, started: float, finished: float) -> list[Point]:

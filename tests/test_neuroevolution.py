@@ -67,14 +67,17 @@ def test_a_child_is_a_changed_copy_of_a_parent_whose_weights_it_begins_with() ->
     assert len({SPACE.hash(child.genotype) for child in children} - known) == 6
     for child in children:
         assert child.warm_start in {one.proposal.candidate for one in history}
+        assert child.parents == [child.warm_start]
         assert any(change["changed"] for change in child.changes)
     assert children == STRATEGY.propose(request_of(history, 6, 1))
 
 
-def test_without_inheritance_children_begin_anew() -> None:
+def test_without_inheritance_children_begin_anew_and_still_have_a_parent() -> None:
     history = evaluated(cells(4), [(1, 9), (2, 8), (3, 3), (8, 2)])
     space = RecurrentSpace(hidden=4, inheritance="none")
-    assert {child.warm_start for child in STRATEGY.propose(request_of(history, 4, 1, space))} == {None}
+    children = STRATEGY.propose(request_of(history, 4, 1, space))
+    assert {child.warm_start for child in children} == {None}
+    assert {child.parents[0] for child in children} <= {one.proposal.candidate for one in history}
 
 
 def test_crossed_children_have_a_record_of_it() -> None:
@@ -83,6 +86,7 @@ def test_crossed_children_have_a_record_of_it() -> None:
     history = evaluated(first + related, [(1, 9), (2, 8), (3, 3), (8, 2)])
     children = Neuroevolution(population=4, crossover=1.0).propose(request_of(history, 6, 1))
     assert all(child.changes[0]["edit"] == "crossover" for child in children)
+    assert all(len(child.parents) == 2 and child.parents[0] == child.warm_start for child in children)
 
 
 def test_those_on_the_front_and_the_least_crowded_survive() -> None:

@@ -128,7 +128,9 @@ def inheriting(self: RandomSearch, request: Request) -> list[Suggestion]:
     if request.round == 0:
         return [Suggestion({"hidden": hidden}, "seed", epochs=1) for hidden in (4, 8)]
     return [
-        Suggestion({"hidden": 4, "child": 1}, "mutated", warm_start=(0, 0), changes=[{"edit": "name"}]),
+        Suggestion(
+            {"hidden": 4, "child": 1}, "mutated", warm_start=(0, 0), parents=[(0, 0)], changes=[{"edit": "name"}]
+        ),
         Suggestion({"hidden": 4}, "promoted", warm_start=(0, 0)),
     ]
 
@@ -153,17 +155,17 @@ def test_a_warm_start_continues_the_same_network_and_gives_weights_to_another(se
 
 
 def test_a_child_has_a_stream_of_randomness_of_its_own(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, tuple[int, bool]] = {}
+    given: dict[str, tuple[int, int]] = {}
     evaluate = candidate.evaluate
 
     def noted(bench: Any, proposal: Proposal, *, seed: int, **further: Any) -> Any:
-        given[proposal.origin] = seed, further["child"]
+        given[proposal.origin] = seed, len(further["parents"])
         return evaluate(bench, proposal, seed=seed, **further)
 
     monkeypatch.setattr(candidate, "evaluate", noted)
     loop.run_inline(search)
     assert given["mutated"][0] != given["promoted"][0]
-    assert (given["mutated"][1], given["promoted"][1]) == (True, False)
+    assert (given["mutated"][1], given["promoted"][1]) == (1, 0)
 
 
 # --- finalists -------------------------------------------------------------------------------------

@@ -253,7 +253,7 @@ def candidate(
         hash=str(place),
         epochs=epochs,
         origin="child" if parent else "initial",
-        warm_start=parent,
+        parents=[parent] if parent else [],
         changes=changes if parent else [],
         duplicate_of=copy,
     )

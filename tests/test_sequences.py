@@ -273,7 +273,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def child(bench: Bench, parent: Path, checkpoint: Path, hidden: int = 4, **further: Any) -> Any:
     """A candidate with the weights of the parent, with a name of its own where it has the same size."""
     its = proposal(hidden, round=1, warm_start=(0, 0), genotype={"hidden": hidden, "child": 1}, hash="child")
-    return evaluate(bench, its, seed=2, checkpoint=checkpoint, inherit=parent, child=True, **further)
+    return evaluate(bench, its, seed=2, checkpoint=checkpoint, parents=[parent], **further)
 
 
 def test_a_child_begins_with_the_weights_of_its_parent_and_an_optimiser_of_its_own(
@@ -288,6 +288,26 @@ def test_a_child_begins_with_the_weights_of_its_parent_and_an_optimiser_of_its_o
     monkeypatch.setattr(training, "train", first)
     with pytest.raises(Killed):
         child(a_bench(), parent, tmp_path / "c.pt")
+
+
+def test_a_child_of_two_gets_from_the_second_what_does_not_fit_of_the_first(
+    tmp_path: Path, parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(a_bench(), proposal(8), seed=1, checkpoint=tmp_path / "mate.pt")
+    of_parent, of_mate = (training.inherited(path)[0] for path in (parent, tmp_path / "mate.pt"))
+
+    def first(network: nn.Module, *_: object, **__: object) -> Any:
+        state = network.state_dict()
+        from_parent = {name for name in state if state[name].shape == of_parent[name].shape}
+        assert 0 < len(from_parent) < len(state)
+        for name, value in state.items():
+            assert torch.equal(value, (of_parent if name in from_parent else of_mate)[name])
+        raise Killed
+
+    monkeypatch.setattr(training, "train", first)
+    its = proposal(8, round=1, warm_start=(0, 0), parents=[(0, 0), (0, 1)], hash="child")
+    with pytest.raises(Killed):
+        evaluate(a_bench(), its, seed=2, checkpoint=tmp_path / "c.pt", parents=[parent, tmp_path / "mate.pt"])
 
 
 def test_a_child_trains_for_all_its_epochs_from_where_its_parent_was(tmp_path: Path, parent: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_warm_start_continues_the_shorter_training_on_the_same_schedule(bench:
     whole = evaluate(bench, proposal(epochs=4), seed=7, checkpoint=tmp_path / "whole.pt")
     evaluate(bench, proposal(epochs=2), seed=7, checkpoint=tmp_path / "short.pt")
     promoted = proposal(epochs=4, round=1, warm_start=(0, 0))
-    continued = evaluate(bench, promoted, seed=7, checkpoint=tmp_path / "long.pt", inherit=tmp_path / "short.pt")
+    continued = evaluate(bench, promoted, seed=7, checkpoint=tmp_path / "long.pt", continued=tmp_path / "short.pt")
     assert continued.objectives == whole.objectives
     assert continued.curves == whole.curves
     assert (whole.cost.epochs, continued.cost.epochs) == (4, 2)
@@ -159,7 +159,7 @@ def test_energy_of_the_shorter_training_is_not_that_of_the_one_that_continues_it
     evaluate(bench, proposal(epochs=2), seed=7, checkpoint=tmp_path / "short.pt")
     monkeypatch.setattr(candidate, "Meter", lambda *_: SimpleNamespace(usage=counted([3.0, 4.0])))
     promoted = proposal(epochs=4, round=1, warm_start=(0, 0))
-    continued = evaluate(bench, promoted, seed=7, checkpoint=tmp_path / "long.pt", inherit=tmp_path / "short.pt")
+    continued = evaluate(bench, promoted, seed=7, checkpoint=tmp_path / "long.pt", continued=tmp_path / "short.pt")
     assert continued.cost.energy == 4.0
 
 

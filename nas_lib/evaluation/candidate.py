@@ -56,18 +56,18 @@ def evaluate(
     *,
     seed: int,
     checkpoint: Path,
-    inherit: Path | None = None,
-    child: bool = False,
+    continued: Path | None = None,
+    parents: Sequence[Path] = (),
     on_epoch: Callable[[training.Progress], None] = lambda _: None,
 ) -> Evaluation:
     """Train a proposal on the training split and measure its objectives on the validation split.
 
-    `checkpoint` is where its training continues after a kill; `inherit` is the finished checkpoint of its warm start,
-    whose training is continued. The `child` of another network only takes weights from it.
+    `checkpoint` is where its training continues after a kill; `continued` is the finished checkpoint of a shorter
+    training of the same network, `parents` those of the networks with whose weights it begins, the first one first.
     Every failure is returned as an evaluation with its reason.
     """
     return _recorded(
-        bench, proposal, lambda meter: _evaluate(bench, proposal, seed, checkpoint, inherit, child, on_epoch, meter)
+        bench, proposal, lambda meter: _evaluate(bench, proposal, seed, checkpoint, continued, parents, on_epoch, meter)
     )
 
 
@@ -114,19 +114,14 @@ def _evaluate(
     proposal: Proposal,
     seed: int,
     checkpoint: Path,
-    inherit: Path | None,
-    child: bool,
+    continued: Path | None,
+    parents: Sequence[Path],
     on_epoch: Callable[[training.Progress], None],
     meter: Meter,
 ) -> Evaluation:
     torch.manual_seed(seed_of(seed, "weights"))
     network = bench.space.build(proposal.genotype, bench.shape)
-    continued, epochs = None, proposal.epochs
-    notes: dict[str, float | int] = {}
-    if inherit is not None and child:
-        epochs, notes = _inherit(bench, network, proposal, inherit)
-    elif inherit is not None:
-        continued = inherit
+    epochs, notes = _inherit(bench, network, proposal, parents) if parents else (proposal.epochs, {})
     trained_before = 0 if continued is None else training.epochs_in(continued)
     progress = _train(
         bench,
@@ -138,7 +133,7 @@ def _evaluate(
         meter,
         watched="held_out",
         epochs=epochs,
-        inherit=continued,
+        continued=continued,
     )
     size = _size(network, bench, proposal.genotype)
     wall_clock: dict[str, float | int | str] = {"device": measures.device_name(bench.data.device)}
@@ -159,13 +154,19 @@ def _evaluate(
     )
 
 
-def _inherit(bench: Bench, network: nn.Module, proposal: Proposal, inherit: Path) -> tuple[int, dict[str, float | int]]:
-    """Give a network what fits of its parent's weights; for how many epochs it is then trained, and why.
+def _inherit(
+    bench: Bench, network: nn.Module, proposal: Proposal, parents: Sequence[Path]
+) -> tuple[int, dict[str, float | int]]:
+    """Give a network what fits of its parents' weights; for how many epochs it is then trained, and why.
 
-    A training that continues after a kill comes here again and finds the same.
+    What both have is the first parent's, with whose figures the network is compared. A training that continues after a
+    kill comes here again and finds the same.
     """
-    state, figures = training.inherited(inherit)
-    cast(Inheriting, bench.space).inherit(state, network, proposal.changes)
+    space = cast(Inheriting, bench.space)
+    for mate in parents[1:]:
+        space.inherit(training.inherited(mate)[0], network, ())
+    state, figures = training.inherited(parents[0])
+    space.inherit(state, network, proposal.changes)
     rule = bench.training.early_stop
     if rule is None:
         return proposal.epochs, {}
@@ -188,7 +189,7 @@ def _train(
     *,
     watched: Part | None,
     epochs: int | None = None,
-    inherit: Path | None = None,
+    continued: Path | None = None,
 ) -> training.Progress:
     """Train a network that is built; fewer `epochs` than proposed have a schedule of their own."""
     epochs = epochs or proposal.epochs
@@ -202,7 +203,7 @@ def _train(
         seed=seed,
         checkpoint=checkpoint,
         identity=identity(proposal),
-        inherit=inherit,
+        continued=continued,
         time_limit=bench.time_limit,
         on_epoch=on_epoch,
         usage=meter.usage,
@@ -212,7 +213,7 @@ def _train(
 def identity(proposal: Proposal) -> str:
     """What a checkpoint must belong to, so that a training may continue from it."""
     # Without what it did not have when the first weights were kept.
-    return proposal.model_dump_json(exclude=None if proposal.changes else {"changes"})
+    return proposal.model_dump_json(exclude={name for name in ("parents", "changes") if not getattr(proposal, name)})
 
 
 def _size(network: nn.Module, bench: Bench, genotype: Genotype) -> dict[str, float | int]:

@@ -150,7 +150,7 @@ def train(
     seed: int,
     checkpoint: Path,
     identity: str,
-    inherit: Path | None = None,
+    continued: Path | None = None,
     time_limit: float | None = None,
     on_epoch: Callable[[Progress], None] = lambda _: None,
     usage: Callable[[], Usage] = lambda: UNKNOWN,
@@ -162,7 +162,7 @@ def train(
     The learning rate is that of `learning_rate`; a cosine goes over the steps of `schedule_epochs` epochs, and a lower
     `epochs` stops earlier on the same curve. Every epoch draws its order, augmentation and dropout from a seed of its
     own, so a training that continues from `checkpoint` equals an uninterrupted one bit for bit. A checkpoint is used
-    only if it was made under the same `identity`. `inherit` is the finished checkpoint of a shorter training of the
+    only if it was made under the same `identity`. `continued` is the finished checkpoint of a shorter training of the
     same network, which is continued. `usage` says what this attempt has taken so far.
 
     Raises:
@@ -171,10 +171,10 @@ def train(
     move(network, data.device)
     optimizer = Descent(network, settings)
     progress = restore(checkpoint, network, optimizer, identity)
-    if progress is None and inherit is not None:
-        progress = restore(inherit, network, optimizer)
+    if progress is None and continued is not None:
+        progress = restore(continued, network, optimizer)
         if progress is None:
-            raise TrainingError(f"the training to continue is not there: {inherit}")
+            raise TrainingError(f"the training to continue is not there: {continued}")
         progress.seconds, progress.usage = 0.0, NOTHING
     progress = progress or Progress(0, 0.0, {})
     earlier = progress.usage

@@ -36,20 +36,20 @@ class Step:
 
 
 def lineage(history: Sequence[Evaluation], member: Evaluation) -> History:
-    """The candidates from the initial one to a member, each the parent of the next, along warm starts.
+    """The candidates from the initial one to a member, each the parent of the next.
 
-    A copy of an earlier candidate stands for that one.
+    A copy of an earlier candidate stands for that one; of two parents it is the one that was changed.
     """
     found = {evaluation.proposal.candidate: evaluation for evaluation in history}
     chain = [found.get(member.proposal.duplicate_of or member.proposal.candidate, member)]
-    while (parent := chain[-1].proposal.warm_start) in found:
+    while (parent := next(iter(chain[-1].proposal.parents), None)) in found:
         chain.append(found[parent])
     return chain[::-1]
 
 
 def has_descent(history: Sequence[Evaluation]) -> bool:
     """Whether some candidate is the changed copy of another one."""
-    return any(one.proposal.warm_start is not None and one.proposal.changes for one in history)
+    return any(one.proposal.parents for one in history)
 
 
 def steps(chain: Sequence[Evaluation], names: Sequence[str]) -> list[Step]:
@@ -71,7 +71,7 @@ def changes_of(evaluation: Evaluation) -> list[str]:
     """What was changed of the parent, without what changed nothing."""
     made = [record for record in evaluation.proposal.changes if record.get("changed", True)]
     words = [f"{str(record['edit']).replace('_', ' ')}: {record['text']}" for record in made]
-    return words or (["nothing: trained on"] if evaluation.proposal.warm_start is not None else [])
+    return words or ["nothing" if evaluation.proposal.warm_start is None else "nothing: trained on"]
 
 
 def sizes(results: Results) -> list[str]:

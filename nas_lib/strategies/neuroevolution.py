@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StrictInt
 
-from nas_lib.records import Evaluation, Genotype, History, Proposal
+from nas_lib.records import Evaluation, History, Proposal
 from nas_lib.settings import Settings
 from nas_lib.spaces import Changing
 from nas_lib.strategies.bayesian import initial_design, objective_values
@@ -58,7 +58,7 @@ class Neuroevolution(Settings):
         for slot, parent in enumerate(_parents(pool, wanted, request.rng("parents", request.round))):
             rng = request.rng("child", request.round, slot)
             crossed = rng.random() < self.crossover
-            mate = evaluations[rng.choice(pool.members)].proposal.genotype if crossed else None
+            mate = evaluations[rng.choice(pool.members)].proposal if crossed else None
             child = _child(space, evaluations[parent].proposal, mate, seen, rng)
             seen.add(request.space.hash(child.genotype))
             suggestions.append(child)
@@ -184,13 +184,15 @@ def _parents(pool: _Pool, count: int, rng: np.random.Generator) -> list[int]:
 
 
 def _child(
-    space: Changing, parent: Proposal, mate: Genotype | None, seen: Collection[str], rng: np.random.Generator
+    space: Changing, parent: Proposal, mate: Proposal | None, seen: Collection[str], rng: np.random.Generator
 ) -> Suggestion:
     """A changed copy of a parent that is not known; a known one after `TRIES`."""
+    start = parent.genotype
     for _ in range(TRIES):
-        genotype, crossed = (parent.genotype, []) if mate is None else space.crossover(parent.genotype, mate, rng)
+        genotype, crossed = (start, []) if mate is None else space.crossover(start, mate.genotype, rng)
         genotype, changes = space.mutate(genotype, rng)
         if space.hash(genotype) not in seen:
             break
-    start = parent.candidate if "inherit" in space.operators() else None
-    return Suggestion(genotype, origin="child", warm_start=start, changes=[*crossed, *changes])
+    warm_start = parent.candidate if "inherit" in space.operators() else None
+    parents = [one.candidate for one in (parent, mate) if one is not None]
+    return Suggestion(genotype, "child", warm_start=warm_start, parents=parents, changes=[*crossed, *changes])

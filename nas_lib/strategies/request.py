@@ -63,6 +63,8 @@ class Suggestion:
     """Fidelity; None means the plan's full `epochs`."""
     warm_start: Candidate | None = None
     """The evaluation whose training it continues at a higher fidelity, or the parent whose weights it begins with."""
+    parents: Sequence[Candidate] = ()
+    """The evaluation whose architecture was changed into it, then the one it was crossed with, if there is one."""
     changes: Sequence[dict[str, Any]] = ()
     """How the parent was changed into it, as the space tells it."""
     bracket: int | None = None
