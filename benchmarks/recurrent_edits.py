@@ -90,8 +90,8 @@ def main(
 
     python {file} --write docs/results/rnn-edits.md
 
-`released`: the six transformations that the released code of MOE/RNAS draws, done as it does them. `default`: all
-eight, blocks without effect removed, the output never cut off from x and h. `weighted`: every new connection goes
+`released`: the six transformations that the released code of MOE/RNAS draws, done as it does them. `default`: all but
+`add_gate`, blocks without effect removed, the output never cut off from x and h. `weighted`: every new connection goes
 through a linear block. Reference: the released code itself.
 
 ## Size without selection
