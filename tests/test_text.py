@@ -1,9 +1,13 @@
 """Texts: tokens, vocabularies and splits of running text and of labelled texts, and perplexity counted by hand."""
 
 import gzip
+import hashlib
+import io
 import math
+import tarfile
 from collections.abc import Callable
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, cast
 
@@ -316,3 +320,41 @@ def test_sst2_has_its_published_sizes(shared_data: Path) -> None:
     facts = LabelledText(folder=shared_data).facts()
     assert [facts[part] for part in ("train", "validation", "test")] == [67_349, 872, 1_821]
     assert facts["class_names"] == ["0", "1"]
+
+
+@pytest.fixture
+def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabelledText:
+    """The task of IMDB with an archive of the same layout, twenty reviews a class in each official part."""
+    folder = tmp_path / "imdb"
+    folder.mkdir()
+    with tarfile.open(folder / "aclImdb_v1.tar.gz", "w:gz") as archive:
+        for part, kind, number in product(("test", "train"), ("pos", "neg", "unsup"), range(20)):
+            content = f"{part} {kind}<br /><br />number {number}".encode()
+            member = tarfile.TarInfo(f"aclImdb/{part}/{kind}/{number}_{7 if kind == 'pos' else 2}.txt")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    md5 = hashlib.md5((folder / "aclImdb_v1.tar.gz").read_bytes(), usedforsecurity=False).hexdigest()
+    monkeypatch.setattr(LabelledText, "imdb", replace(LabelledText.imdb, md5=md5))
+    return LabelledText(corpus="imdb", folder=tmp_path, length=6, held_out=0.25)
+
+
+def test_reviews_have_an_official_test_split_and_validation_texts_from_the_training_ones(reviews: LabelledText) -> None:
+    search, final = reviews.for_search(), reviews.for_finalists()
+    assert search.class_names == ("neg", "pos")
+    assert [len(split.inputs) for split in (search.train, search.held_out, final.held_out)] == [30, 10, 40]
+    assert np.array_equal(final.train.inputs, search.train.inputs)
+    assert final.validation is not None and np.array_equal(final.validation.inputs, search.held_out.inputs)
+    assert np.bincount(search.held_out.targets).tolist() == [5, 5]
+    read = [text.tobytes() for split in (search.train, search.held_out) for text in split.inputs]
+    assert len(set(read)) > 30, "the two splits have different texts"
+
+
+def test_a_damaged_archive_of_reviews_is_one_clear_line(reviews: LabelledText, tmp_path: Path) -> None:
+    (tmp_path / "imdb" / "aclImdb_v1.tar.gz").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"aclImdb_v1.tar.gz: md5 is .*, expected .*; remove it to have it downloaded"):
+        reviews.for_search()
+
+
+def test_reviews_and_a_table_of_ones_own_are_not_asked_for_at_once() -> None:
+    with pytest.raises(ValueError, match="found corpus 'imdb' beside path, allowed is one of them"):
+        LabelledText(corpus="imdb", path=Path("mine.tsv"))

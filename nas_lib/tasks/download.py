@@ -4,9 +4,10 @@ import gzip
 import hashlib
 import logging
 import os
+import re
 import tarfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -58,14 +59,40 @@ def read_contents(folder: Path, published: Published, names: Sequence[str]) -> l
     return _explained(archive, published, archive, names)
 
 
+def read_matching(folder: Path, published: Published, pattern: str) -> dict[str, bytes]:
+    """Name -> content of the files in a `.tar.gz` whose names match a regular expression, sorted by name.
+
+    The archive is downloaded where it is missing, and checked as a whole; one that is there but wrong is left as it is.
+    Raises DataError when it is wrong or unreadable, or missing and not to be had.
+    """
+    archive = folder / published.file
+    try:
+        missing = not archive.exists()
+    except OSError as error:
+        raise DataError(f"{archive.parent}: cannot be read ({_reason(error)})") from None
+    if missing:
+        _download(archive, published)
+    matches = re.compile(pattern).fullmatch
+    try:
+        try:
+            _check_md5("md5", _file_md5(archive), published.md5)
+            return dict(sorted(_members(archive, lambda name: matches(name) is not None).items()))
+        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+            raise ValueError(f"cannot be read ({_reason(error)}), expected is {_expectation(published)}") from error
+    except ValueError as error:
+        raise DataError(f"{archive}: {error}; {_remedy(published, archive)}") from None
+
+
 def _explained(path: Path, published: Published, archive: Path, names: Sequence[str]) -> list[bytes]:
     try:
         return _checked(path, published, names, packed=path == archive)
     except ValueError as error:
-        raise DataError(
-            f"{path}: {error}; remove it to have it downloaded again, or put the file from "
-            f"{' or '.join(published.urls)} at {archive}"
-        ) from None
+        raise DataError(f"{path}: {error}; {_remedy(published, archive)}") from None
+
+
+def _remedy(published: Published, archive: Path) -> str:
+    urls = " or ".join(published.urls)
+    return f"remove it to have it downloaded again, or put the file from {urls} at {archive}"
 
 
 def _checked(path: Path, published: Published, names: Sequence[str], *, packed: bool) -> list[bytes]:
@@ -76,7 +103,7 @@ def _checked(path: Path, published: Published, names: Sequence[str], *, packed: 
         if not packed:
             found = {names[0]: path.read_bytes()}
         elif published.file.endswith(".tar.gz"):
-            found = _members(path, names)
+            found = _members(path, set(names).__contains__, len(names))
         else:
             found = {names[0]: gzip.decompress(path.read_bytes())}
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
@@ -90,15 +117,15 @@ def _checked(path: Path, published: Published, names: Sequence[str], *, packed: 
     return [found[name] for name in names]
 
 
-def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Reads members in memory, in one pass that ends with the last one wanted: nothing is extracted to disk."""
+def _members(path: Path, wanted: Callable[[str], bool], count: int | None = None) -> dict[str, bytes]:
+    """Reads members in memory, in one pass that ends with the last of `count`: nothing is extracted to disk."""
     found: dict[str, bytes] = {}
     with tarfile.open(path, "r|gz") as archive:
         for member in archive:
             name = str(PurePosixPath(member.name))
-            if name in names and (stream := archive.extractfile(member)) is not None:
+            if wanted(name) and (stream := archive.extractfile(member)) is not None:
                 found[name] = stream.read()
-                if len(found) == len(names):
+                if len(found) == count:
                     break
     return found
 

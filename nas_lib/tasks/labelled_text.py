@@ -1,17 +1,17 @@
-"""Texts with labels: SST-2, or tables of one's own."""
+"""Texts with labels: SST-2, IMDB, or tables of one's own."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, model_validator
 
 from nas_lib.randomness import generator
 from nas_lib.tasks.data import DataError, SequenceData, Sequences, SequenceShape
-from nas_lib.tasks.download import data_folder
+from nas_lib.tasks.download import Published, data_folder, read_matching
 from nas_lib.tasks.images import DataFolder, class_quantiles
 from nas_lib.tasks.sequences import SequenceTask
 from nas_lib.tasks.text import UNKNOWN, part_file, read_text, vocabulary
@@ -41,10 +41,13 @@ class LabelledText(SequenceTask):
     """
 
     name: Literal["labelled-text"] = "labelled-text"
+    corpus: Literal["sst2", "imdb"] = "sst2"
+    """`sst2`: Stanford Sentiment Treebank, two classes, in the folder `sst2` of all data sets. `imdb`: 50,000 film
+    reviews (Maas et al. 2011), downloaded to the folder `imdb`; a share of `held_out` of the official training texts is
+    for validation. Neither is used where there is a `path`."""
     path: Path | None = None
     """A folder with tables whose names contain `train`, `valid` or `dev`, and `test` and end with `.tsv`, or one table;
-    they may be compressed as `.gz`. Relative to where the command runs. Default: SST-2 (Stanford Sentiment Treebank,
-    two classes), in the folder `sst2` of all data sets."""
+    they may be compressed as `.gz`. Relative to where the command runs. Default: those of `corpus`."""
     folder: DataFolder = None
     header: bool = False
     """Whether the first line of a table names its columns. Columns are separated by tabs and never quoted."""
@@ -59,12 +62,13 @@ class LabelledText(SequenceTask):
     train_texts: StrictInt | None = Field(default=None, ge=1)
     """Use so many training texts, classes in proportion; a larger number contains a smaller one's. Default: all."""
     held_out: float = Field(default=0.2, gt=0, lt=0.5)
-    """Shares of a single table that are its test and its validation texts, class by class."""
+    """Shares of a single table that are its test and its validation texts, or of the official training texts of `imdb`
+    that are for validation, class by class."""
     split_seed: StrictInt = Field(default=0, ge=0)
-    """Draws the texts of the splits of a single table and those of `train_texts`."""
+    """Draws the texts of the splits of a single table or of `imdb`, and those of `train_texts`."""
 
     items = "texts"
-    licence = "that of your texts; none is stated for SST-2"
+    licence = "that of your texts; none is stated for SST-2; IMDB: none, the authors ask to be cited"
     training_defaults: ClassVar[Mapping[str, object]] = {
         "optimizer": "adam",
         "learning_rate": 0.001,
@@ -80,11 +84,22 @@ class LabelledText(SequenceTask):
         "test": "12bb13c2113ca3af31c867d90e9bb9db",
     }
     """Of the tables of SST-2, unpacked."""
+    imdb: ClassVar[Published] = Published(
+        file="imdb/aclImdb_v1.tar.gz",
+        urls=("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",),
+        md5="7c2ac02c03563afcf9b574c7e56c153a",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.path is not None and self.corpus != "sst2":
+            raise ValueError(f"found corpus {self.corpus!r} beside path, allowed is one of them")
+        return self
 
     @property
     def source(self) -> str:
         """Where the texts are."""
-        return f"{self.name} {self.path or 'sst2'}"
+        return f"{self.name} {self.path or self.corpus}"
 
     def for_search(self) -> SequenceData:
         """See `SequenceTask.for_search`."""
@@ -111,7 +126,7 @@ class LabelledText(SequenceTask):
 
     @property
     def _place(self) -> Path:
-        return self.path or data_folder(self.folder) / "sst2"
+        return self.path or data_folder(self.folder) / self.corpus
 
     def _limited(self, rows: Rows, classes: list[str]) -> Rows:
         if self.train_texts is None:
@@ -130,6 +145,12 @@ class LabelledText(SequenceTask):
         return class_quantiles(labels, generator(self.split_seed, "labelled text", purpose))
 
     def _rows(self, part: str) -> Rows:
+        if self.path is None and self.corpus == "imdb":
+            rows = self._reviews("test" if part == "test" else "train")
+            if part == "test":
+                return rows
+            validates = self._quantiles(rows, "split") < self.held_out
+            return rows.taken(np.flatnonzero(validates == (part == "validation")))
         if self.path is None or self.path.is_dir():
             return self._table(part_file(self._place, part, ".tsv"), None if self.path else self.md5[part])
         rows = self._table(self.path)
@@ -140,6 +161,12 @@ class LabelledText(SequenceTask):
         if not taken.texts:
             raise DataError(f"{self.path}: has {len(rows.texts)} texts, too few for a {part} split")
         return taken
+
+    def _reviews(self, part: str) -> Rows:
+        """An official part of IMDB: its archive has a file for each review, in a folder for each class."""
+        files = read_matching(data_folder(self.folder), self.imdb, rf"aclImdb/{part}/(neg|pos)/\d+_\d+\.txt")
+        texts = [tokens(content.decode().replace("<br />", " ")) for content in files.values()]
+        return Rows([name.split("/")[2] for name in files], texts)
 
     def _table(self, path: Path, md5: str | None = None) -> Rows:
         lines = [line.split("\t") for line in read_text(path, md5=md5).split("\n")]
