@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from nas_lib.spaces.recurrent.plan import (
@@ -47,9 +46,9 @@ NAMES: dict[str, Any] = {
     "tanh_": torch.tanh_,
     "sigmoid": torch.sigmoid,
     "sigmoid_": torch.sigmoid_,
-    "relu": torch.relu,
+    "relu": aten.relu,
     "relu_": torch.relu_,
-    "leaky_relu": F.leaky_relu,
+    "leaky_relu": aten.leaky_relu,
     "leaky_relu_": torch._C._nn.leaky_relu_,
     "tanh_back": aten.tanh_backward.default,
     "sigmoid_back": aten.sigmoid_backward.default,
@@ -62,7 +61,7 @@ BACK = {"tanh": "", "sigmoid": "", "relu": ", 0", "leaky_relu": f", {SLOPE}, Tru
 
 Stream = tuple[Any, ...]
 """A tensor per step: ("out", group, first, end) columns of the slots, ("grad", group, first, end) their gradients,
-("start", group), ("static", name), ("static grad", name), ("kept", name), ("factor", variable), ("output grad",)."""
+("value", name), ("static grad", name), ("factor", variable), ("output grad",)."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,11 @@ class Code:
     static: tuple[str, ...]
     """Static values that the loop reads."""
     kept: tuple[str, ...]
-    """Values that the forward pass keeps for the backward pass or as output."""
+    """Values computed in no slot that the backward pass needs, or that are states."""
+    shared: dict[str, str]
+    """State before a step -> the kept value that becomes it, which is one tensor with it, a step later."""
+    listed: tuple[str, ...]
+    """Other states before a step that the backward pass needs."""
     started: tuple[str, ...]
     """Per group what its products are added to: `tensor` (time, batch, columns), `vector` (columns) or nothing."""
     forward: Callable[..., Any]
@@ -170,35 +173,43 @@ def code(plan: Plan, started: tuple[str, ...]) -> Code:
     backward = _backward(plan, static)
     factors = backward.factors()
     needed = [*factors[1], *(group.source for group in plan.groups), plan.states[0][1]]
-    kept = tuple(name for name in dict.fromkeys(needed) if name not in plan.places and name not in static)
-    forward = _forward(plan, started, static, kept)
+    written = [name for _, name in plan.states]
+    kept = tuple(name for name in dict.fromkeys([*needed, *written]) if name in plan.loop and name not in plan.places)
+    shared: dict[str, str] = {}
+    for before, name in plan.states:
+        if name in kept and name not in shared.values():
+            shared[before] = name
+    listed = tuple(before for before, _ in plan.states if before in needed and before not in shared)
+    forward = _forward(plan, started, kept, listed)
     carried = ", ".join(f"c{place}" for place, _ in enumerate(plan.states))
     last = backward.function("carried, matrices, zero", [f"{carried}, = carried"], f"({carried},)")
-    return Code(plan, static, kept, started, *forward, *factors, *last)
+    return Code(plan, static, kept, shared, listed, started, *forward, *factors, *last)
 
 
 def _forward(
-    plan: Plan, started: Sequence[str], static: Sequence[str], kept: Sequence[str]
+    plan: Plan, started: Sequence[str], kept: Sequence[str], listed: Sequence[str]
 ) -> tuple[Callable[..., Any], tuple[Stream, ...]]:
     writer = _Writer(plan)
     states = [f"h{place}" for place, _ in enumerate(plan.states)]
     variables = dict(zip((before for before, _ in plan.states), states, strict=True))
 
     def value(name: str) -> str:
-        if name not in variables and name in plan.places:
+        if name in plan.places:
             group, slot = plan.places[name]
             return writer.stream("out", group, slot, slot + 1)
-        return variables[name] if name in variables else writer.stream("static", name)
+        return variables[name] if name in variables else writer.stream("value", name)
 
     def products(source: str) -> None:
         for number, group in enumerate(plan.groups):
             if group.source == source:
-                out, matrix = writer.stream("out", number, 0, len(group.slots)), f"matrices[{number}]"
-                if started[number]:
-                    start = writer.stream("start", number) if started[number] == "tensor" else f"vectors[{number}]"
-                    writer.lines.append(f"addmm({start}, {value(source)}, {matrix}, out={out})")
-                else:
-                    writer.lines.append(f"mm({value(source)}, {matrix}, out={out})")
+                out, given = writer.stream("out", number, 0, len(group.slots)), f"{value(source)}, matrices[{number}]"
+                writer.lines.append(
+                    f"{out}.addmm_({given})"
+                    if started[number] == "tensor"
+                    else f"addmm(vectors[{number}], {given}, out={out})"
+                    if started[number]
+                    else f"mm({given}, out={out})"
+                )
                 for kind, first, end in group.activations:
                     writer.lines.append(f"{kind}_({writer.stream('out', number, first, end)})")
 
@@ -206,39 +217,44 @@ def _forward(
         products(before)
     for name, expression in plan.loop.items():
         if name not in plan.merged:
-            target = value(name) if name in plan.places else writer.name()
-            variables[name] = target
-            writer.lines += _evaluated(plan, writer, name, expression, target, value)
+            if name not in plan.places and name not in kept:
+                variables[name] = writer.name()
+            writer.lines += _evaluated(plan, writer, name, expression, value, name in kept)
         products(name)
-    writer.lines += [f"kept[{place}].append({value(name)})" for place, name in enumerate(kept)]
+    writer.lines += [f"listed[{place}].append({value(name)})" for place, name in enumerate(listed)]
     after = ", ".join(value(written) for _, written in plan.states)
     writer.lines.append(f"{', '.join(states)}, = {after},")
     opening = [f"{', '.join(states)}, = states"]
-    return writer.function("states, matrices, vectors, kept", opening, f"({', '.join(states)},)")
+    return writer.function("states, matrices, vectors, listed", opening, f"({', '.join(states)},)")
 
 
 def _evaluated(
-    plan: Plan, writer: _Writer, name: str, expression: Expression, target: str, value: Callable[[str], str]
+    plan: Plan, writer: _Writer, name: str, expression: Expression, value: Callable[[str], str], kept: bool
 ) -> list[str]:
     """The lines that compute a value; in the place of its first product if it has one."""
+    target = value(name)
+    if isinstance(expression, Act) and name in plan.places:
+        return [f"{expression.kind}_({target})"]
+    further: list[str] = []
     if isinstance(expression, Sum):
-        return _added(plan, writer, name, expression, target, value)
-    if isinstance(expression, Act):
-        if name in plan.places:
-            return [f"{expression.kind}_({target})"]
-        return [f"{target} = {expression.kind}({value(expression.value)})"]
-    if isinstance(expression, Affine):
-        scaled = f"mul({value(expression.value)}, {expression.scale!r})"
-        return [f"{target} = {scaled}{f'.add_({expression.shift!r})' if expression.shift else ''}"]
-    if isinstance(expression, Lerp):
-        return [f"{target} = lerp({', '.join(map(value, (expression.start, expression.end, expression.weight)))})"]
-    return [f"{target} = mul({value(expression.first)}, {value(expression.second)})"]
+        first, further = _added(plan, writer, name, expression, value)
+    elif isinstance(expression, Act):
+        first = f"{expression.kind}({value(expression.value)}"
+    elif isinstance(expression, Affine):
+        first = f"mul({value(expression.value)}, {expression.scale!r}"
+        further = [f"add_({expression.shift!r})"] * bool(expression.shift)
+    elif isinstance(expression, Lerp):
+        first = f"lerp({', '.join(map(value, (expression.start, expression.end, expression.weight)))}"
+    else:
+        first = f"mul({value(expression.first)}, {value(expression.second)}"
+    begin = [f"{first}, out={target})" if kept else f"{target} = {first})"] if first else []
+    return begin + [f"{target}.{each}" for each in further]
 
 
 def _added(
-    plan: Plan, writer: _Writer, name: str, expression: Sum, target: str, value: Callable[[str], str]
-) -> list[str]:
-    """The lines that add up terms, each as method and arguments; the first one that is no product begins."""
+    plan: Plan, writer: _Writer, name: str, expression: Sum, value: Callable[[str], str]
+) -> tuple[str, list[str]]:
+    """The call that begins a sum, left open, and those that add to it; products of its own place are there already."""
     home = plan.places.get(name)
     plain, others = [], []
     for term in expression.terms:
@@ -252,15 +268,14 @@ def _added(
             others.append(("add", f"{value(term.value)}, alpha={term.factor!r}"))
         elif isinstance(term, str):
             plain.append(value(term))
-    lines = []
+    first = ""
     if home is None and plain:
         begin = plain.pop(0)
         method, arguments = ("add", plain.pop(0)) if plain else others.pop(0)
-        lines.append(f"{target} = {method}({begin}, {arguments})")
+        first = f"{method}({begin}, {arguments}"
     elif home is None:
-        lines.append(f"{target} = mul({others.pop(0)[1].replace('alpha=', '')})")
-    lines += [f"{target}.add_({each})" for each in plain]
-    return lines + [f"{target}.{method}_({arguments})" for method, arguments in others]
+        first = f"mul({others.pop(0)[1].replace('alpha=', '')}"
+    return first, [f"add_({each})" for each in plain] + [f"{method}_({given})" for method, given in others]
 
 
 class _Gradients:
@@ -282,10 +297,13 @@ class _Gradients:
 
     def product(self, name: str, gradient: str, matrix: str) -> None:
         """Add gradient times matrix to the gradient of a value."""
-        target = self.writer.name()
-        call = (
-            f"addmm({self.joined(name)}, {gradient}, {matrix})" if name in self.terms else f"mm({gradient}, {matrix})"
-        )
+        target, call = self.writer.name(), f"mm({gradient}, {matrix})"
+        if name in self.terms:
+            before = tuple(self.terms[name])
+            start = self.joined(name)
+            call = (
+                f"addmm({start}, {gradient}, {matrix})" if start in before else f"{start}.addmm_({gradient}, {matrix})"
+            )
         self.writer.lines.append(f"{target} = {call}")
         self.terms[name] = {target: 1.0}
 
@@ -396,95 +414,75 @@ def _slopes(
 
 class Loop(torch.autograd.Function):
     """All steps of a cell as one operation of autograd. Arguments: the code; per group its matrix (columns, hidden)
-    and what its products are added to, or None; the static values (time, batch, hidden); the states (batch, hidden).
-    Gives the outputs of all steps (time, batch, hidden) and the states after them."""
+    and what its products are added to, in place if it is one of all steps, or None; the static values (time, batch,
+    hidden); the states (batch, hidden). Gives the outputs of all steps (time, batch, hidden) and the states after
+    them."""
 
     @staticmethod
     def forward(ctx: Any, made: Code, steps: int, *tensors: Any) -> tuple[Tensor, ...]:
         """See the class."""
-        groups, count = made.plan.groups, len(made.plan.groups)
+        plan, count = made.plan, len(made.plan.groups)
         matrices, starts = tensors[:count], tensors[count : 2 * count]
-        statics = dict(zip(made.static, tensors[2 * count : 2 * count + len(made.static)], strict=True))
+        values = dict(zip(made.static, tensors[2 * count : 2 * count + len(made.static)], strict=True))
         states = tensors[2 * count + len(made.static) :]
         batch, hidden = states[0].shape
-        buffers = [states[0].new_empty(steps, batch, len(group.slots) * hidden) for group in groups]
-        kept: list[list[Tensor]] = [[] for _ in made.kept]
-        streams = [_unbound(stream, buffers, [], starts, statics, {}, hidden) for stream in made.forward_streams]
+        buffers = [
+            start.detach() if kind == "tensor" else states[0].new_empty(steps, batch, len(group.slots) * hidden)
+            for group, kind, start in zip(plan.groups, made.started, starts, strict=True)
+        ]
+        for name, (group, slot) in plan.places.items():
+            values[name] = buffers[group][..., slot * hidden : (slot + 1) * hidden]
+        rows = {name: states[0].new_empty(steps + 1, batch, hidden) for name in made.kept}
+        values |= {name: row[1:] for name, row in rows.items()}
+        for (before, _), state in zip(plan.states, states, strict=True):
+            if before in made.shared:
+                row = rows[made.shared[before]]
+                row[0].copy_(state)
+                values[before] = row[:-1]
+        listed: list[list[Tensor]] = [[] for _ in made.listed]
+        streams = [_columns(stream, buffers, values, hidden).unbind(0) for stream in made.forward_streams]
         after = made.forward(
             zip(*streams, strict=True) if streams else [()] * steps,
             states,
-            [matrix.t() for matrix in matrices if matrix is not None],
+            [matrix.t() for matrix in matrices],
             starts,
-            kept,
+            listed,
         )
-        ctx.made, ctx.buffers, ctx.kept, ctx.hidden = made, buffers, dict(zip(made.kept, kept, strict=True)), hidden
-        ctx.matrices, ctx.statics, ctx.steps = matrices, statics, steps
-        output = _stack(made.plan.states[0][1], made, buffers, ctx.kept, statics, hidden)
+        values |= {name: torch.stack(found) for name, found in zip(made.listed, listed, strict=True)}
+        ctx.made, ctx.values, ctx.matrices, ctx.sizes = made, values, matrices, [each.shape for each in buffers]
+        output = values[plan.states[0][1]]
         return output.view_as(output), *(state.clone() for state in after)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, output: Tensor, *carried: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of all arguments."""
-        made, hidden, buffers = ctx.made, ctx.hidden, ctx.buffers
-        gradients = [torch.empty_like(buffer) for buffer in buffers]
-        statics = {name: output.new_empty(ctx.steps, *output.shape[1:]) for name in made.static}
-        values = [_stack(name, made, buffers, ctx.kept, ctx.statics, hidden) for name in made.factor_values]
-        factors = iter(made.factors(output.new_ones(()), values))
+        made, values = ctx.made, ctx.values
+        gradients = [output.new_empty(size) for size in ctx.sizes]
+        statics = {name: output.new_empty(output.shape) for name in made.static}
+        factors = iter(made.factors(output.new_ones(()), [values[name] for name in made.factor_values]))
+        zero = torch.zeros_like(carried[0])
         # What enters at the end of a step back is the gradient of the state before it, the output of the step before.
-        earlier = torch.cat([torch.zeros_like(output[:1]), output[:-1]]).unbind(0)
         streams = [
-            earlier
+            (zero, *output[:-1].unbind(0))
             if stream == ("output grad",)
             else next(factors).unbind(0)
             if stream[0] == "factor"
-            else _unbound(stream, buffers, gradients, (), ctx.statics, statics, hidden)
+            else _columns(stream, gradients, statics, output.shape[-1]).unbind(0)
             for stream in made.backward_streams
         ]
-        carried = (carried[0] + output[-1], *carried[1:])
-        before = made.backward(
-            zip(*map(reversed, streams), strict=True), carried, ctx.matrices, torch.zeros_like(carried[0])
-        )
+        last = (carried[0] + output[-1], *carried[1:])
+        before = made.backward(zip(*map(reversed, streams), strict=True), last, ctx.matrices, zero)
         matrices, starts = [], []
         for group, gradient, kind in zip(made.plan.groups, gradients, made.started, strict=True):
-            source = _stack(group.source, made, buffers, ctx.kept, ctx.statics, hidden)
-            matrices.append(gradient.flatten(0, 1).t() @ source.flatten(0, 1))
+            matrices.append(gradient.flatten(0, 1).t() @ values[group.source].flatten(0, 1))
             starts.append(gradient if kind == "tensor" else gradient.sum((0, 1)) if kind else None)
         return None, None, *matrices, *starts, *(statics[name] for name in made.static), *before
 
 
-def _unbound(
-    stream: Stream,
-    buffers: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    starts: Sequence[Any],
-    statics: dict[str, Any],
-    static_gradients: dict[str, Tensor],
-    hidden: int,
-) -> Sequence[Tensor]:
-    """The tensors of each step that a stream stands for."""
+def _columns(stream: Stream, buffers: Sequence[Tensor], values: dict[str, Tensor], hidden: int) -> Tensor:
+    """The tensor of a stream for all steps, of the buffers of slots or of values."""
     kind, name, *columns = stream
     if kind in ("out", "grad"):
-        tensor = (buffers if kind == "out" else gradients)[name]
-        tensor = tensor[..., columns[0] * hidden : columns[1] * hidden]
-    elif kind == "start":
-        tensor = starts[name]
-    else:
-        tensor = statics[name] if kind == "static" else static_gradients[name]
-    steps: Sequence[Tensor] = tensor.unbind(0)
-    return steps
-
-
-def _stack(
-    name: str,
-    made: Code,
-    buffers: Sequence[Tensor],
-    kept: dict[str, list[Tensor]],
-    statics: dict[str, Any],
-    hidden: int,
-) -> Tensor:
-    """A value at all steps, shape (time, batch, hidden)."""
-    if name in made.plan.places:
-        group, slot = made.plan.places[name]
-        return buffers[group][..., slot * hidden : (slot + 1) * hidden]
-    return statics[name] if name in statics else torch.stack(kept[name])
+        return buffers[name][..., columns[0] * hidden : columns[1] * hidden]
+    return values[name]
