@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,9 +47,9 @@ NAMES: dict[str, Any] = {
     "tanh_": torch.tanh_,
     "sigmoid": torch.sigmoid,
     "sigmoid_": torch.sigmoid_,
-    "relu": aten.relu,
+    "relu": partial(torch.clamp_min, min=0),
     "relu_": torch.relu_,
-    "leaky_relu": aten.leaky_relu,
+    "leaky_relu": torch._C._nn.leaky_relu,
     "leaky_relu_": torch._C._nn.leaky_relu_,
     "tanh_back": aten.tanh_backward.default,
     "sigmoid_back": aten.sigmoid_backward.default,
