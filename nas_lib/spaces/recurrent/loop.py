@@ -2,8 +2,9 @@
 
 PyTorch's autograd records every operation of every step and adds the gradient of a matrix up step by step. Here the
 loop is one operation for autograd: the forward pass keeps what the backward pass needs, the backward pass is written
-out too, and the gradient of every matrix is one product over all steps. The code is made of the plan alone, with names
-of its own; nothing a user writes gets into it. A second derivative does not exist.
+out too, and what does not wait for the loop is done for all steps at once: the factors that gradients get in a step,
+before it, and the gradient of every matrix, after it. The code is made of the plan alone, with names of its own;
+nothing a user writes gets into it. A second derivative does not exist.
 """
 
 from __future__ import annotations
@@ -204,13 +205,8 @@ def _forward(
         for number, group in enumerate(plan.groups):
             if group.source == source:
                 out, given = writer.stream("out", number, 0, len(group.slots)), f"{value(source)}, matrices[{number}]"
-                writer.lines.append(
-                    f"{out}.addmm_({given})"
-                    if started[number] == "tensor"
-                    else f"addmm(vectors[{number}], {given}, out={out})"
-                    if started[number]
-                    else f"mm({given}, out={out})"
-                )
+                calls = {"tensor": f"{out}.addmm_({given})", "vector": f"addmm(vectors[{number}], {given}, out={out})"}
+                writer.lines.append(calls.get(started[number], f"mm({given}, out={out})"))
                 for kind, first, end in group.activations:
                     writer.lines.append(f"{kind}_({writer.stream('out', number, first, end)})")
 
