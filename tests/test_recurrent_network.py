@@ -121,7 +121,7 @@ def test_a_repeated_pass_gives_the_same_bits(cell: Cell) -> None:
     layer = CellLayer(cell, HIDDEN, HIDDEN)
     values, states = torch.randn(STEPS, BATCH, HIDDEN), [torch.randn(BATCH, HIDDEN) for _ in range(2)]
     first, again = (with_gradients(layer, layer, values, states) for _ in range(2))
-    assert all(torch.equal(*pair) for pair in zip(first, again, strict=True))
+    torch.testing.assert_close(first, again, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_subtracted_product_is_one_with_the_negative_matrix() -> None:
@@ -150,18 +150,16 @@ class Counted(TorchDispatchMode):
         return function(*arguments, **(keywords or {}))
 
 
-@pytest.mark.parametrize(("cell", "forward", "back"), [(basic(), 2, 2), (gru(), 5, 6), (lstm(), 7, 7)])
-def test_a_step_more_takes_few_operations_more(cell: Cell, forward: int, back: int) -> None:
+@pytest.mark.parametrize(("cell", "operations"), [(basic(), 2), (gru(), 5), (lstm(), 7)])
+def test_a_step_more_takes_few_operations_more(cell: Cell, operations: int) -> None:
     layer = CellLayer(cell, HIDDEN, HIDDEN)
     found = []
     for steps in (3, 4):
         values = torch.randn(steps, BATCH, HIDDEN)
-        with Counted() as ahead:
-            outputs, _ = layer(values, layer.start(BATCH, values))
-        with Counted() as behind:
-            outputs.backward(torch.randn_like(outputs))
-        found.append((ahead.operations, behind.operations))
-    assert [more - less for less, more in zip(*found, strict=True)] == [forward, back]
+        with Counted() as counted:
+            layer(values, layer.start(BATCH, values))
+        found.append(counted.operations)
+    assert found[1] - found[0] == operations
 
 
 def test_states_that_no_output_needs_stay_as_they_were() -> None:
