@@ -8,9 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas_lib.spaces.recurrent.cell import Block, Cell, CellError, checked, parameter_count
+from nas_lib.spaces.recurrent.cell import Block, Cell, CellError, acting, checked, parameter_count
 from nas_lib.spaces.recurrent.network import CellLayer, RecurrentNetwork, detached
+from nas_lib.spaces.recurrent.plan import Sum, plan
 from nas_lib.spaces.recurrent.seeds import basic, cornn, gru, lstm
 from nas_lib.tasks.data import SequenceShape
 
@@ -110,6 +112,54 @@ def test_the_fast_way_equals_block_by_block_with_all_gradients(cell: Cell, steps
     fast = with_gradients(layer, layer, values, states)
     slow = with_gradients(layer, layer.interpret, values, states)
     torch.testing.assert_close(fast, slow)
+
+
+@settings(max_examples=20, deadline=None)
+@given(cells())
+def test_a_repeated_pass_gives_the_same_bits(cell: Cell) -> None:
+    torch.manual_seed(0)
+    layer = CellLayer(cell, HIDDEN, HIDDEN)
+    values, states = torch.randn(STEPS, BATCH, HIDDEN), [torch.randn(BATCH, HIDDEN) for _ in range(2)]
+    first, again = (with_gradients(layer, layer, values, states) for _ in range(2))
+    torch.testing.assert_close(first, again, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_subtracted_product_is_one_with_the_negative_matrix() -> None:
+    blocks = {
+        "wx": Block(("x",), None, "linear_b"),
+        "uh": Block(("h",), None, "linear"),
+        "d": Block(("wx", "uh"), "sub", "tanh"),
+        "h_next": Block(("d",)),
+        "c_next": Block(("c",)),
+    }
+    found = plan(acting(Cell(blocks)))
+    (negative,) = found.inner
+    assert (negative.block, negative.source, negative.scale) == ("uh", "h", -1.0)
+    assert [each for each in found.loop.values() if isinstance(each, Sum)] == [Sum((negative,))]
+
+
+class Counted(TorchDispatchMode):
+    """How many operations PyTorch does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        self.operations += 1
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize(("cell", "operations"), [(basic(), 2), (gru(), 5), (lstm(), 7)])
+def test_a_step_more_takes_few_operations_more(cell: Cell, operations: int) -> None:
+    layer = CellLayer(cell, HIDDEN, HIDDEN)
+    found = []
+    for steps in (3, 4):
+        values = torch.randn(steps, BATCH, HIDDEN)
+        with Counted() as counted:
+            layer(values, layer.start(BATCH, values))
+        found.append(counted.operations)
+    assert found[1] - found[0] == operations
 
 
 def test_states_that_no_output_needs_stay_as_they_were() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nas_lib.spaces.recurrent.cell import INPUT, WEIGHTED, Cell, CellError, acting, checked, columns, live, order, users
 from nas_lib.spaces.recurrent.loop import SLOPE, Code, Loop, code
-from nas_lib.spaces.recurrent.plan import Act, Affine, Lerp, Part, Product, Scaled, Single, Times, plan
+from nas_lib.spaces.recurrent.plan import Act, Affine, Bias, Lerp, Part, Product, Scaled, Single, Times, plan
 from nas_lib.tasks.data import SequenceShape
 
 States = tuple[tuple[Tensor, ...], ...]
@@ -139,21 +139,23 @@ class CellLayer(nn.Module):
         return output, tuple(after)
 
     def _matrix(self, product: Product) -> Tensor:
-        """The columns (hidden, size of its source) of one input of a block."""
+        """The columns (hidden, size of its source) of one input of a block, times the product's constant."""
         weight = self.linear(product.block).weight
         block = self.cell.blocks[product.block]
-        if block.combination != "linear":
-            return weight
-        sizes = columns(block, self.hidden, self.inputs)
-        return weight.narrow(1, sum(sizes[: product.operand]), sizes[product.operand])
+        if block.combination == "linear":
+            sizes = columns(block, self.hidden, self.inputs)
+            weight = weight.narrow(1, sum(sizes[: product.operand]), sizes[product.operand])
+        return weight if product.scale == 1 else weight * product.scale
 
-    def _bias(self, names: Sequence[str], like: Tensor) -> Tensor:
-        """The biases of some blocks added up, shape (hidden,)."""
-        if not names:
+    def _bias(self, biases: Sequence[Bias], like: Tensor) -> Tensor:
+        """Biases added up, shape (hidden,)."""
+        if not biases:
             return like.new_zeros(self.hidden)
-        found: Tensor = self.linear(names[0]).bias
-        for name in names[1:]:
-            found = found + self.linear(name).bias
+        found, *others = (
+            self.linear(name).bias if scale == 1 else self.linear(name).bias * scale for name, scale in biases
+        )
+        for each in others:
+            found = found + each
         return found
 
     def _shared(
@@ -230,10 +232,10 @@ def _together(parts: Sequence[Part]) -> tuple[Product, ...]:
     return tuple(plain) if len(plain) == len(parts) and len({each.source for each in plain}) == 1 else ()
 
 
-def _shared_products(made: Code) -> tuple[dict[str, list[tuple[Product, ...]]], dict[Product, tuple[str, ...]]]:
+def _shared_products(made: Code) -> tuple[dict[str, list[tuple[Product, ...]]], dict[Product, tuple[Bias, ...]]]:
     """Per static value the products with it, those that start a group as one run; and the biases added with each."""
     runs: dict[str, list[tuple[Product, ...]]] = {}
-    biases: dict[Product, tuple[str, ...]] = {}
+    biases: dict[Product, tuple[Bias, ...]] = {}
     groups = [[slot.start for slot in group.slots] for group in made.plan.groups]
     for parts in [*groups, *([part] for part in made.plan.static.values() if isinstance(part, Part))]:
         for part in parts:

@@ -17,17 +17,19 @@ from nas_lib.spaces.recurrent.cell import WEIGHTED, Block, Cell, live, order
 
 
 class Product(NamedTuple):
-    """A term of a sum: the matrix of one input of a block times a value."""
+    """A term of a sum: the matrix of one input of a block, times a constant, times a value."""
 
     block: str
     operand: int
     source: str
+    scale: float = 1.0
 
 
 class Bias(NamedTuple):
-    """A term of a sum: the bias of a block."""
+    """A term of a sum: the bias of a block times a constant."""
 
     block: str
+    scale: float = 1.0
 
 
 class Times(NamedTuple):
@@ -98,7 +100,7 @@ class Part:
     """The static terms of a sum."""
 
     products: tuple[Product, ...] = ()
-    biases: tuple[str, ...] = ()
+    biases: tuple[Bias, ...] = ()
     others: tuple[Times | Scaled | str, ...] = ()
 
 
@@ -249,8 +251,9 @@ def _flat(values: dict[str, Expression], states: tuple[tuple[str, str], ...]) ->
             for term in expression.terms:
                 value, factor = (term.value, term.factor) if isinstance(term, Scaled) else (term, 1.0)
                 inner = values.get(value) if isinstance(value, str) and uses[value] == 1 else None
-                if isinstance(inner, Sum) and factor == 1:
-                    terms += inner.terms
+                times = isinstance(inner, Sum) and any(isinstance(each, Times) for each in inner.terms)
+                if isinstance(inner, Sum) and (factor == 1 or not times):
+                    terms += (_scaled(each, factor) for each in inner.terms)
                 elif isinstance(inner, Mul) and factor == 1:
                     terms.append(Times(inner.first, inner.second))
                 elif isinstance(inner, Affine) and not inner.shift:
@@ -261,6 +264,16 @@ def _flat(values: dict[str, Expression], states: tuple[tuple[str, str], ...]) ->
                 del values[str(value)]
             values[name] = Sum(tuple(terms))
     return values
+
+
+def _scaled(term: Term, factor: float) -> Term:
+    """A term, not two values multiplied unless the factor is 1, times a factor."""
+    if factor == 1 or isinstance(term, Times):
+        return term
+    if isinstance(term, Product | Bias):
+        return term._replace(scale=term.scale * factor)
+    value, inner = (term.value, term.factor) if isinstance(term, Scaled) else (term, 1.0)
+    return value if inner * factor == 1 else Scaled(value, inner * factor)
 
 
 def _lerps(values: dict[str, Expression], states: tuple[tuple[str, str], ...]) -> dict[str, Expression]:
@@ -302,7 +315,7 @@ def _waits(term: Term, dynamic: set[str]) -> bool:
 def _part(terms: tuple[Term, ...]) -> Part:
     return Part(
         tuple(term for term in terms if isinstance(term, Product)),
-        tuple(term.block for term in terms if isinstance(term, Bias)),
+        tuple(term for term in terms if isinstance(term, Bias)),
         tuple(term for term in terms if isinstance(term, Times | Scaled | str)),
     )
 
