@@ -138,11 +138,11 @@ def test_a_subtracted_product_is_one_with_the_negative_matrix() -> None:
     assert [each for each in found.loop.values() if isinstance(each, Sum)] == [Sum((negative,))]
 
 
-class Counted(TorchDispatchMode):
+class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """How many operations PyTorch does."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
