@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -80,7 +81,8 @@ def position_encoding(positions: Tensor, size: int) -> Tensor:
 
 def split(values: Tensor, heads: int) -> Tensor:
     """(n, time, hidden) to (n, heads, time, hidden / heads)."""
-    return values.unflatten(-1, (heads, -1)).transpose(1, 2)
+    n, time, hidden = values.shape
+    return values.reshape(n, time, heads, hidden // heads).transpose(1, 2)
 
 
 class Attention(nn.Module):
@@ -129,9 +131,10 @@ def cosine(positions: Tensor, lengths: Tensor) -> Tensor:
 class Transform(nn.Module):
     """A linear map, then of each head a two-dimensional transform over tokens and features, its real part.
 
-    DFT (FNet: Lee-Thorp et al. 2021) or DCT of type II. Unlike the released code of Serianni and Kalita both are scaled
-    to keep lengths, so that outputs do not grow with the sequence, and the sum with the input and its norm are as in the
-    other layers. The transforms are matrix products, of cost t^2 as attention has, for each sequence has its own length.
+    DFT (FNet: Lee-Thorp et al. 2021) or DCT of type II. Unlike in the released code of Serianni and Kalita both are
+    scaled to keep norms, so that outputs do not grow with the sequence, and the projection and the sum with the input
+    are as in the other layers. The transforms are matrix products over t^2 pairs of tokens, as attention is, for each
+    sequence has a length of its own.
     """
 
     features: Tensor
@@ -214,7 +217,7 @@ class EncoderLayer(nn.Module):
         self.operation = operation(layer, hidden, dropout)
         self.project = nn.Linear(hidden, hidden)
         widths = [hidden, *[layer.feed_forward] * layer.stacks]
-        inner = [part for pair in zip(widths, widths[1:], strict=False) for part in (nn.Linear(*pair), nn.GELU())]
+        inner = [part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.GELU())]
         self.feed_forward = nn.Sequential(*inner, nn.Linear(layer.feed_forward, hidden))
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(2))
         self.dropout = nn.Dropout(dropout)

@@ -107,7 +107,7 @@ class TransformerSpace(Settings):
     def architectures(self) -> int:
         """How many different ones there are."""
         layer = len(self.operations) * len(self.heads) * len(self.feed_forward) * len(self.stacks)
-        return len(self.hidden) * sum(layer**count for count in self.layers)
+        return len(self.hidden) * sum(int(layer**count) for count in self.layers)
 
     def operators(self) -> frozenset[str]:
         """See `Space`."""
@@ -155,7 +155,7 @@ class TransformerSpace(Settings):
         return self.known()
 
     def known(self) -> list[Genotype]:
-        """For each operation the largest encoder of that alone: the plain transformer, one like FNet, one like ConvBERT.
+        """For each operation the largest encoder of it alone: the plain transformer, one like FNet, one like ConvBERT.
 
         Operator `seeds`.
         """
@@ -218,11 +218,10 @@ class TransformerSpace(Settings):
         return TransformerNetwork(encoder_of(genotype), shape, self.embedding, self.dropout)
 
     def describe(self, genotype: Genotype) -> str:
-        """For example `256 wide, 2 layers: SA-SDP x 4 + 512, LT-DCT x 2 + 3 x 1024`."""
+        """For example `256 wide, 2 layers: SA-SDP x 4 + 1 x 512, LT-DCT x 2 + 3 x 1024`."""
         encoder = encoder_of(genotype)
         words = ", ".join(
-            f"{layer.operation} x {layer.heads} + {f'{layer.stacks} x ' if layer.stacks > 1 else ''}{layer.feed_forward}"
-            for layer in encoder.layers
+            f"{layer.operation} x {layer.heads} + {layer.stacks} x {layer.feed_forward}" for layer in encoder.layers
         )
         return f"{encoder.hidden} wide, {len(encoder.layers)} layers: {words}"
 
