@@ -391,7 +391,7 @@ def _other_modality(sections: Mapping[str, Any]) -> Iterable[str]:
         if space and its and its.modality == "sequences" and its.stepwise and "whole" in space.operators():
             yield (
                 f"{where}: {its.name!r} asks for an answer at every step, but networks of the space {space.name!r} "
-                "read a sequence as a whole; allowed are labelled-text and adding"
+                "read a sequence as a whole; allowed is a task with one answer for each, such as labelled-text"
             )
     if transfer and transfer.task.modality != task.modality:
         yield (

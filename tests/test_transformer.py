@@ -165,7 +165,7 @@ def test_what_no_encoder_can_be_is_one_clear_line(changes: dict[str, Any], line:
 def test_an_answer_at_every_step_is_not_for_them(task: str) -> None:
     assert mistakes(task={"name": task}, space={"name": "transformer"}) == [
         f"my.yaml: task: {task!r} asks for an answer at every step, but networks of the space 'transformer' read a "
-        "sequence as a whole; allowed are labelled-text and adding"
+        "sequence as a whole; allowed is a task with one answer for each, such as labelled-text"
     ]
 
 
@@ -308,6 +308,17 @@ def test_the_linear_layers_of_a_layer_are_in_two_groups() -> None:
     (layer,) = network_of(replace(LAYER, operation="SA-WMA", stacks=3)).encoder_layers()
     assert [linear.out_features for linear in layer.operation_linears()] == [8] * 5
     assert [linear.out_features for linear in layer.feed_forward_linears()] == [12, 12, 12, 8]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_linear_layer_is_used_once(operation: str) -> None:
+    (layer,) = (network := network_of(replace(LAYER, operation=operation))).encoder_layers()
+    used: list[torch.nn.Module] = []
+    linears = layer.operation_linears() + layer.feed_forward_linears()
+    for linear in linears:
+        linear.register_forward_hook(lambda module, *_: used.append(module))
+    network(inputs_of())
+    assert len(used) == len(linears) == len(set(used))
 
 
 def test_costs_are_of_a_whole_sequence() -> None:
