@@ -44,7 +44,7 @@ def score(network: nn.Module, batch: Batch, names: Sequence[str], seed: int = 0)
         ScoreError: a score does not exist.
     """
     from nas_lib.scores.catalogue import SCORES
-    from nas_lib.scores.passes import NotApplicable
+    from nas_lib.scores.passes import NotApplicableError
     from nas_lib.scores.probe import WITHOUT_GRAPH, Probe, evaluating
 
     for name in names:
@@ -58,7 +58,7 @@ def score(network: nn.Module, batch: Batch, names: Sequence[str], seed: int = 0)
         for name in names:
             try:
                 values[name] = SCORES[name].compute(probe)
-            except NotApplicable as reason:
+            except NotApplicableError as reason:
                 inapplicable[name] = str(reason)
     return Scored(values, inapplicable)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ class Batch:
     """Inputs as a network takes them, and targets for scores that need a loss."""
 
     inputs: Tensor
-    """(n, ...): images float32 (n, channels, height, width), symbols int64 (n, time), or vectors (n, time, features)."""
+    """Images float32 (n, channels, height, width), symbols int64 (n, time), or vectors float32 (n, time, features)."""
     targets: Tensor | None = None
     """Classes int64, or numbers float32: of every step (n, time, ...), or of the whole (n, ...)."""
     lengths: Tensor | None = None
@@ -28,10 +28,13 @@ class Batch:
 
     def one(self, index: int) -> Batch:
         """A batch of one sample."""
-        parts = (self.inputs, self.targets, self.lengths)
-        inputs, targets, lengths = (None if part is None else part[index : index + 1] for part in parts)
-        assert inputs is not None
-        return replace(self, inputs=inputs, targets=targets, lengths=lengths)
+        inputs, targets, lengths = self.inputs, self.targets, self.lengths
+        chosen = slice(index, index + 1)
+        return Batch(
+            inputs[chosen],
+            None if targets is None else targets[chosen],
+            None if lengths is None else lengths[chosen],
+        )
 
 
 def random_tokens(words: int, size: int, steps: int, rng: np.random.Generator) -> Batch:
@@ -59,34 +62,29 @@ def batch_of(data: ImageData | SequenceData | TextData, size: int, rng: np.rando
     return Batch(inputs, targets, torch.from_numpy(data.train.lengths[chosen]))
 
 
-def answers(outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Outputs (k, ...) and the targets (k, ...) they are compared with: of all real steps, or of the last ones."""
-    targets = batch.targets
-    assert targets is not None
-    features = targets.dim() - (0 if targets.is_floating_point() else -1)
-    if outputs.dim() > features:
-        return last(outputs, batch), targets
-    if outputs.dim() == 3 and batch.lengths is not None:
-        real = torch.arange(outputs.shape[1])[None] < batch.lengths[:, None]
-        return outputs[real], targets[real]
-    return outputs, targets
+def loss_of(outputs: Tensor, targets: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of classes, mean squared error of numbers; see `Batch` for the arguments.
+
+    Of outputs of every step those of the real steps count, or of the last one where there is one target for the whole.
+    """
+    numbers = targets.is_floating_point()
+    if outputs.dim() > targets.dim() + (0 if numbers else 1):
+        outputs = last(outputs, lengths)
+    elif outputs.dim() == 3 and lengths is not None:
+        real = torch.arange(outputs.shape[1])[None] < lengths[:, None]
+        outputs, targets = outputs[real], targets[real]
+    if numbers:
+        return F.mse_loss(outputs, targets)
+    return F.cross_entropy(outputs.flatten(0, -2), targets.flatten())
 
 
-def last(outputs: Tensor, batch: Batch) -> Tensor:
+def last(outputs: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Outputs (n, k) of the last real step, of outputs (n, time, k); those of a whole (n, k) as they are."""
     if outputs.dim() == 2:
         return outputs
-    if batch.lengths is None or outputs.shape[1] == 1:
+    if lengths is None or outputs.shape[1] == 1:
         return outputs[:, -1]
-    return outputs[torch.arange(len(outputs)), batch.lengths - 1]
-
-
-def loss_of(outputs: Tensor, batch: Batch) -> Tensor:
-    """Mean cross-entropy of classes, mean squared error of numbers."""
-    found, targets = answers(outputs, batch)
-    if targets.is_floating_point():
-        return F.mse_loss(found, targets)
-    return F.cross_entropy(found.flatten(0, -2), targets.flatten())
+    return outputs[torch.arange(len(outputs)), lengths - 1]
 
 
 def classes_of(batch: Batch) -> Tensor | None:
@@ -94,4 +92,4 @@ def classes_of(batch: Batch) -> Tensor | None:
     targets = batch.targets
     if targets is None or targets.is_floating_point():
         return None
-    return last(targets.unsqueeze(-1), batch).squeeze(-1) if targets.dim() == 2 else targets
+    return last(targets.unsqueeze(-1), batch.lengths).squeeze(-1) if targets.dim() == 2 else targets

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nas_lib.scores import sizes
 from nas_lib.scores.formulas import alignment, cosine_score, covariance_score, log_determinant
-from nas_lib.scores.passes import NotApplicable
+from nas_lib.scores.passes import NotApplicableError
 from nas_lib.scores.probe import Need, Probe, Pulled
 
 
@@ -29,7 +29,7 @@ class Score:
     title: str
     """For people."""
     compute: Callable[[Probe], float]
-    """May raise NotApplicable."""
+    """May raise NotApplicableError."""
     needs: frozenset[Need]
     networks: str = "any"
     """What it applies to."""
@@ -56,8 +56,8 @@ def jacobian_covariance(probe: Probe) -> float:
 
 
 def jacobian_cosine(probe: Probe) -> float:
-    """1 - sum_{i != j} abs(cos(J_i, J_j))^(1/20) / 2 / (n^2 - n) of the rows of J = d sum(y) / dx, from .5 to 1 (Celotti
-    et al. 2020, as in Serianni and Kalita 2023)."""
+    """1 - sum_{i != j} abs(cos(J_i, J_j))^(1/20) / 2 / (n^2 - n) of the rows of J = d sum(y) / dx, from .5 to 1
+    (as in Serianni and Kalita 2023)."""
     return cosine_score(probe.jacobian())
 
 
@@ -89,8 +89,8 @@ def synflow(probe: Probe) -> float:
 
 
 def synaptic_saliency(probe: Probe) -> float:
-    """sum abs(w dw), dw the gradient when the features y are sent back themselves, that is of sum(y^2) / 2 (Serianni and
-    Kalita 2023, who left out the matrices of first inputs; here all count)."""
+    """sum abs(w dw), dw the gradient when the features y are sent back themselves, that is of sum(y^2) / 2 (Serianni
+    and Kalita 2023, who left out the matrices of first inputs; here all count)."""
     return _total((each.value * each.gradient).abs() for each in probe.squares)
 
 
@@ -138,8 +138,8 @@ def label_gradient_alignment(probe: Probe) -> float:
     L, 1 for samples of one class and -1 for others; of sequences the last step counts. -1 to 1 (Mok et al. 2022, LGA,
     arXiv 2203.14577, who take it after some epochs of training)."""
     classes = probe.classes()
-    if len(classes.unique()) < 2:
-        raise NotApplicable("needs samples of two classes or more, and the batch has one")
+    if len(set(classes.tolist())) < 2:
+        raise NotApplicableError("needs samples of two classes or more, and the batch has one")
     return alignment(probe.sample_kernel(), classes)
 
 
@@ -150,17 +150,17 @@ def head_importance(probe: Probe) -> float:
 
 
 def head_confidence(probe: Probe) -> float:
-    """Sum over heads of the largest value over tokens of what a head gives, mean over samples and features (Serianni and
-    Kalita 2023, attention confidence)."""
+    """Sum over heads of the largest value over tokens of what a head gives, mean over samples and features
+    (attention confidence, Serianni and Kalita 2023)."""
     return _total(trace.heads.amax(-2).mean((0, -1)) for trace in probe.traces())
 
 
 def softmax_confidence(probe: Probe) -> float:
     """Sum over heads of the largest probability with which a token attends to another, mean over samples and tokens
-    (Voita et al. 2019, arXiv 1905.09418; the maximum is over tokens, not over heads as published with the benchmark)."""
+    (Voita et al. 2019, arXiv 1905.09418; the maximum is over tokens, not heads as in the published figures)."""
     found = [trace.attention for trace in probe.traces()]
     if all(each is None for each in found):
-        raise NotApplicable("needs attention probabilities, and no layer attends")
+        raise NotApplicableError("needs attention probabilities, and no layer attends")
     return _total(each.amax(-1).mean((0, -1)) for each in found if each is not None)
 
 
@@ -177,7 +177,8 @@ def synaptic_diversity(probe: Probe) -> float:
 
 
 def _nuclear(matrix: Tensor) -> Tensor:
-    return torch.linalg.matrix_norm(matrix.double(), "nuc")
+    norm: Tensor = torch.linalg.matrix_norm(matrix.double(), "nuc")
+    return norm
 
 
 def _total(parts: Iterable[Tensor]) -> float:

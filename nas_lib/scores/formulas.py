@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,8 @@ def correlations(rows: Tensor) -> Tensor:
     rows = rows.detach().double()
     centred = rows - rows.mean(-1, keepdim=True)
     unit = centred / centred.norm(dim=-1, keepdim=True)
-    return unit @ unit.mT
+    product: Tensor = unit @ unit.mT
+    return product
 
 
 def covariance_score(rows: Tensor) -> float:
@@ -30,10 +32,11 @@ def covariance_score(rows: Tensor) -> float:
     if not matrix.isfinite().all():
         return math.nan
     try:
-        eigenvalues = torch.linalg.eigvalsh(matrix).clamp(min=0) + SMALL
-    except torch.linalg.LinAlgError:
+        found = np.linalg.eigvalsh(matrix.cpu().numpy())
+    except np.linalg.LinAlgError:
         return math.nan
-    return -float((eigenvalues.log() + 1 / eigenvalues).sum())
+    eigenvalues = found.clip(min=0) + SMALL
+    return -float((np.log(eigenvalues) + 1 / eigenvalues).sum())
 
 
 def cosine_score(rows: Tensor) -> float:

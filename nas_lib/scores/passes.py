@@ -28,7 +28,7 @@ WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 """Layers whose outputs the Fisher score reads."""
 
 
-class NotApplicable(Exception):
+class NotApplicableError(Exception):
     """A score does not apply to a network or batch; the message says why in one line."""
 
 
@@ -130,9 +130,9 @@ class Entrance:
             yield
 
     def found(self) -> Tensor:
-        """What entered. Raises NotApplicable."""
+        """What entered. Raises NotApplicableError."""
         if self.value is None:
-            raise NotApplicable("needs an embedding of the symbols, and no nn.Embedding read all of them")
+            raise NotApplicableError("needs an embedding of the symbols, and no nn.Embedding read all of them")
         return self.value
 
     def rows(self, gradient: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class Pass(Protocol):
         """What the network makes of its inputs, before the decoder where that is known."""
 
     def hidden(self, layer: int) -> Tensor:
-        """(units, samples) of one layer, from 0; -1 is the last. Raises NotApplicable."""
+        """(units, samples) of one layer, from 0; -1 is the last. Raises NotApplicableError."""
 
     def states(self) -> list[Tensor]:
         """Hidden states that are fed back, all steps but the first, all layers; none of networks without."""
@@ -162,21 +162,21 @@ class Pass(Protocol):
         """What layers with attention show; none of networks without."""
 
 
-def forward_pass(network: nn.Module, inputs: Tensor, watch: Watch, slow: bool, enter: Enter = unchanged) -> Pass:
+def forward_pass(network: nn.Module, inputs: Tensor, watch: Watch, *, slow: bool, enter: Enter = unchanged) -> Pass:
     """The forward pass of a network.
 
     Args:
         slow: recurrent cells are run block by block, which shows more and has second derivatives.
     """
     if isinstance(network, RecurrentNetwork):
-        return RecurrentPass(network, inputs, watch, slow, enter)
+        return RecurrentPass(network, inputs, watch, slow=slow, enter=enter)
     return PlainPass(network, inputs, watch, enter)
 
 
 class RecurrentPass:
     """Layer by layer, as far as somebody asks."""
 
-    def __init__(self, network: RecurrentNetwork, inputs: Tensor, watch: Watch, slow: bool, enter: Enter) -> None:
+    def __init__(self, network: RecurrentNetwork, inputs: Tensor, watch: Watch, *, slow: bool, enter: Enter) -> None:
         self.network, self.watch, self.slow = network, watch, slow
         self.entrance = Entrance(network, inputs, enter, axis=1)
         self.size = len(inputs)
@@ -215,7 +215,7 @@ class RecurrentPass:
         """See `Pass`: the first state as every step reads it, zeros at first; the last one is not read."""
         count = len(self.network.layers)
         if layer >= count:
-            raise NotApplicable(f"needs layer {layer + 1}, and the network has {count}")
+            raise NotApplicableError(f"needs layer {layer + 1}, and the network has {count}")
         outputs = self._until(layer % count)
         return torch.cat([torch.zeros_like(outputs[:1]), outputs[:-1]]).flatten(0, 1).T
 
@@ -261,9 +261,11 @@ class PlainPass:
         """See `Pass`: what a traced layer gives, at all positions of all samples."""
         traces = self._run()[1]
         if not traces:
-            raise NotApplicable(f"needs hidden states of layers, which {type(self.network).__name__} does not show")
+            raise NotApplicableError(
+                f"needs hidden states of layers, which {type(self.network).__name__} does not show"
+            )
         if layer >= len(traces):
-            raise NotApplicable(f"needs layer {layer + 1}, and the network has {len(traces)}")
+            raise NotApplicableError(f"needs layer {layer + 1}, and the network has {len(traces)}")
         return traces[layer].output.flatten(0, -2).T
 
     def states(self) -> list[Tensor]:

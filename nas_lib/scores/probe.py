@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Literal, Never, NamedTuple
+from typing import Any, Literal, NamedTuple, Never
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nas_lib.randomness import seed_of
 from nas_lib.scores.attention import Trace
 from nas_lib.scores.batch import Batch, classes_of, last, loss_of
-from nas_lib.scores.passes import NotApplicable, Pass, Watch, forward_pass
+from nas_lib.scores.passes import NotApplicableError, Pass, Watch, forward_pass
 
 Need = Literal[
     "size",
@@ -55,7 +55,7 @@ class Probe:
         self.network, self.batch, self.needs, self.seed = network, batch, needs, seed
         self.slow = bool(needs & BLOCK_BY_BLOCK)
         self.watch = Watch(codes="activations" in needs, maps="layer gradient" in needs)
-        self.passed: Pass = forward_pass(network, batch.inputs, self.watch, self.slow)
+        self.passed: Pass = forward_pass(network, batch.inputs, self.watch, slow=self.slow)
         self._noisy: dict[float, Tensor] = {}
 
     def weights(self) -> list[nn.Parameter]:
@@ -63,38 +63,39 @@ class Probe:
         return [parameter for parameter in self.network.parameters() if parameter.dim() > 1]
 
     def traces(self) -> Sequence[Trace]:
-        """What layers with attention show. Raises NotApplicable."""
+        """What layers with attention show. Raises NotApplicableError."""
         return self.passed.traces() or self._none("layers with attention")
 
     def kernel(self) -> Tensor:
-        """(n, n): bits of activation codes that two samples have in common. Raises NotApplicable."""
+        """(n, n): bits of activation codes that two samples have in common. Raises NotApplicableError."""
         self.passed.outputs()
         return self._none("activation functions") if self.watch.kernel is None else self.watch.kernel
 
     def loss_weights(self) -> list[Pulled]:
-        """Weights with gradients of the loss. Raises NotApplicable."""
+        """Weights with gradients of the loss. Raises NotApplicableError."""
         return self._of_loss[0]
 
     def loss_layers(self) -> list[tuple[nn.Module, list[Pulled]]]:
         """Layers with weights, and their outputs (n, ...) of every call with gradients of the loss.
 
-        Raises NotApplicable.
+        Raises NotApplicableError.
         """
         return self._of_loss[1] or self._none("layers with weights")
 
     def loss_heads(self) -> list[Pulled]:
-        """Per layer what its heads give, with gradients of the loss. Raises NotApplicable."""
+        """Per layer what its heads give, with gradients of the loss. Raises NotApplicableError."""
         self.traces()
         return self._of_loss[2]
 
     @cached_property
     def _of_loss(self) -> tuple[list[Pulled], list[tuple[nn.Module, list[Pulled]]], list[Pulled]]:
         if self.batch.targets is None:
-            raise NotApplicable("needs targets, and the batch has none")
-        loss, weights, layers = loss_of(self.passed.outputs(), self.batch), self.weights(), self.watch.outputs
+            raise NotApplicableError("needs targets, and the batch has none")
+        loss = loss_of(self.passed.outputs(), self.batch.targets, self.batch.lengths)
+        weights, layers = self.weights(), self.watch.outputs
         maps = [output for outputs in layers.values() for output in outputs]
         heads = [trace.heads for trace in self.passed.traces()] if "attention" in self.needs else []
-        pulled = iter(_pulled(loss, [*weights, *maps, *heads], "second derivative" in self.needs))
+        pulled = iter(_pulled(loss, [*weights, *maps, *heads], differentiable="second derivative" in self.needs))
         return (
             [next(pulled) for _ in weights],
             [(module, [next(pulled) for _ in outputs]) for module, outputs in layers.items()],
@@ -102,13 +103,13 @@ class Probe:
         )
 
     def curvature(self) -> list[Pulled]:
-        """Weights, and the Hessian of the loss times its gradient. Raises NotApplicable."""
+        """Weights, and the Hessian of the loss times its gradient. Raises NotApplicableError."""
         weights = self.loss_weights()
         product = torch.stack([(each.gradient * each.gradient.detach()).sum() for each in weights]).sum()
         try:
             return _pulled(product, [each.value for each in weights])
         except RuntimeError as error:
-            raise NotApplicable(f"needs second derivatives: {str(error).splitlines()[0]}") from None
+            raise NotApplicableError(f"needs second derivatives: {str(error).splitlines()[0]}") from None
 
     @cached_property
     def squares(self) -> list[Pulled]:
@@ -116,11 +117,11 @@ class Probe:
         return _pulled(self.passed.features().square().sum() / 2, self.weights())
 
     def jacobian(self) -> Tensor:
-        """Gradients of the sum of all features by what enters, one row per sample (n, ...). Raises NotApplicable."""
+        """Gradients of the sum of all features by what enters, one row per sample (n, ...). Raises NotApplicableError."""
         return self.passed.entrance.rows(self._of_features[0].gradient)
 
     def states(self) -> list[Pulled]:
-        """Recurrent states of all steps and layers with gradients of the sum of all features. Raises NotApplicable."""
+        """Recurrent states of all steps and layers with gradients of the sum of all features. Raises NotApplicableError."""
         return self._of_features[1:] or self._none("recurrent states")
 
     @cached_property
@@ -142,7 +143,7 @@ class Probe:
             noise = torch.randn(values.shape, generator=generator).to(values)
             return values + amount * values.var(axis, keepdim=True) * noise
 
-        passed = forward_pass(self.network, self.batch.inputs, Watch(), False, enter)
+        passed = forward_pass(self.network, self.batch.inputs, Watch(), slow=False, enter=enter)
         features = passed.features()
         return passed.entrance.rows(_pulled(features.sum(), [passed.entrance.found()])[0].gradient)
 
@@ -160,7 +161,7 @@ class Probe:
                     _pass_by(module)
         inputs = self.batch.inputs[:1]
         inputs = inputs.double() if inputs.is_floating_point() else inputs
-        passed = forward_pass(network, inputs, Watch(), False, lambda values, _: torch.ones_like(values))
+        passed = forward_pass(network, inputs, Watch(), slow=False, enter=_ones)
         weights = [parameter for parameter in network.parameters() if parameter.dim() > 1]
         return _pulled(passed.outputs().sum(), weights)
 
@@ -169,20 +170,24 @@ class Probe:
         parameters, rows = list(self.network.parameters()), []
         for index in range(len(self.batch)):
             one = self.batch.one(index)
-            outputs = last(forward_pass(self.network, one.inputs, Watch(), False).outputs(), one)
+            outputs = last(forward_pass(self.network, one.inputs, Watch(), slow=False).outputs(), one.lengths)
             rows.append(torch.cat([each.gradient.flatten() for each in _pulled(outputs.sum(), parameters)]))
         gradients = torch.stack(rows)
         return gradients @ gradients.T
 
     def classes(self) -> Tensor:
-        """One class per sample (n,). Raises NotApplicable."""
+        """One class per sample (n,). Raises NotApplicableError."""
         found = classes_of(self.batch)
         if found is None:
-            raise NotApplicable("needs classes as targets, and the batch has none")
+            raise NotApplicableError("needs classes as targets, and the batch has none")
         return found
 
     def _none(self, what: str) -> Never:
-        raise NotApplicable(f"needs {what}, and {type(self.network).__name__} shows none")
+        raise NotApplicableError(f"needs {what}, and {type(self.network).__name__} shows none")
+
+
+def _ones(values: Tensor, axis: int) -> Tensor:
+    return torch.ones_like(values)
 
 
 def _pass_by(norm: Any) -> None:
@@ -192,7 +197,7 @@ def _pass_by(norm: Any) -> None:
             tensor.fill_(value)
 
 
-def _pulled(of: Tensor, values: Sequence[Tensor], differentiable: bool = False) -> list[Pulled]:
+def _pulled(of: Tensor, values: Sequence[Tensor], *, differentiable: bool = False) -> list[Pulled]:
     """Values with gradients; zeros where nothing depends on them."""
     gradients = torch.autograd.grad(of, list(values), retain_graph=True, create_graph=differentiable, allow_unused=True)
     return [
@@ -202,7 +207,7 @@ def _pulled(of: Tensor, values: Sequence[Tensor], differentiable: bool = False) 
 
 
 @contextmanager
-def evaluating(network: nn.Module, graph: bool) -> Iterator[None]:
+def evaluating(network: nn.Module, *, graph: bool) -> Iterator[None]:
     """In evaluation mode, all parameters with gradients or none; afterwards as before."""
     modes = [(module, module.training) for module in network.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]

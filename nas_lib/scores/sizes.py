@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_lib.flops import FlopCounter
-from nas_lib.scores.passes import WEIGHTED, NotApplicable
+from nas_lib.scores.passes import WEIGHTED, NotApplicableError
 from nas_lib.scores.probe import Probe
 from nas_lib.spaces.recurrent.cell import Cell, live, order
 from nas_lib.spaces.recurrent.network import RecurrentNetwork
@@ -69,7 +69,7 @@ def nodes(probe: Probe) -> float:
         return float(len(live(probe.network.cells()[0].cell)))
     found = len(weighted(probe.network))
     if not found:
-        raise NotApplicable("needs layers with weights, and there are none")
+        raise NotApplicableError("needs layers with weights, and there are none")
     return float(found)
 
 
