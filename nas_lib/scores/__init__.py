@@ -65,9 +65,7 @@ def score(network: nn.Module, batch: Batch, names: Sequence[str], seed: int = 0)
 
 def ranks(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks (n,) of the values of one score, the best highest, equal ones alike; those not finite share the lowest."""
-    from scipy.stats import rankdata
-
     found = np.asarray(values, dtype=float)
-    found = np.where(np.isfinite(found), found, -np.inf)
-    ranked: NDArray[np.float64] = rankdata(found)
+    _, places, counts = np.unique(np.where(np.isfinite(found), found, -np.inf), return_inverse=True, return_counts=True)
+    ranked: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[places]
     return ranked
