@@ -20,7 +20,6 @@ from nas_lib.spaces.generator import ErdosRenyi, GeneratorSpace
 from nas_lib.spaces.recurrent.language_model import language_model
 from nas_lib.spaces.recurrent.network import RecurrentNetwork
 from nas_lib.spaces.recurrent.recipes import from_recipe
-from nas_lib.spaces.recurrent.seeds import gru
 from nas_lib.tasks.data import SequenceShape, Shape, TextData
 
 ZERO = 99_988.48707
