@@ -432,13 +432,13 @@ def test_scores_of_attention_by_hand() -> None:
     loss = loss_of(outputs, torch.tensor([0, 1, 2, 1]))
     pulls = torch.autograd.grad(loss, [layer.heads for layer in shown], retain_graph=True)
     importance = sum(
-        float(abs((layer.heads[n, head] * pull[n, head]).sum()) / 4)
+        float((layer.heads[n, head] * pull[n, head]).sum().abs().detach() / 4)
         for layer, pull in zip(shown, pulls, strict=True) for n in range(4) for head in (0, 1)
     )  # fmt: skip
     assert found["head_importance"] == pytest.approx(importance)
     matrices = [linear.weight for layer in network.encoder_layers() for linear in layer.operation_linears()]  # type: ignore[operator]
     diversity = sum(
-        float(torch.linalg.svdvals(matrix).sum() * torch.linalg.svdvals(pull).sum())
+        float((torch.linalg.svdvals(matrix).sum() * torch.linalg.svdvals(pull).sum()).detach())
         for matrix, pull in zip(matrices, torch.autograd.grad(loss, matrices), strict=True)
     )
     assert found["synaptic_diversity"] == pytest.approx(diversity, rel=1e-4)

@@ -221,7 +221,7 @@ def probes(network: nn.Module, batch: Batch, needs: Mapping[str, frozenset[Need]
     """
     slow = {name for name, own in needs.items() if own & BLOCK_BY_BLOCK}
     groups = [slow, needs.keys() - slow] if isinstance(network, RecurrentNetwork) else [needs.keys()]
-    found = {}
+    found: dict[str, Probe] = {}
     for group in groups:
         probe = Probe(network, batch, frozenset(need for name in group for need in needs[name]), seed)
         found |= dict.fromkeys(group, probe)
