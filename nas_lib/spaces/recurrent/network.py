@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "leaky_relu": lambda value: F.leaky_relu(value, SLOPE),
 }
+Run = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
+"""From (layer, values, states before) to outputs and states after."""
 EMBEDDING = 0.05
 """Weights of embedding and decoder start in +- this, as in the language model of MOE/RNAS (section 7.1)."""
 
@@ -40,12 +43,13 @@ class CellLayer(nn.Module):
 
     Args:
         inputs: size of x; other sizes than `hidden` only for cells that read x through linear blocks alone.
+        made: the loop of the cell, where another layer has it already.
 
     Raises:
         CellError: x has another size than the states and is read without weights.
     """
 
-    def __init__(self, cell: Cell, inputs: int, hidden: int) -> None:
+    def __init__(self, cell: Cell, inputs: int, hidden: int, made: Code | None = None) -> None:
         super().__init__()
         self.cell, self.inputs, self.hidden = checked(cell), inputs, hidden
         if inputs != hidden:
@@ -67,7 +71,7 @@ class CellLayer(nn.Module):
                 self.add_module(f"block_{name}", linear)
         states = acting(cell).states
         self.acting = [place for place, state in enumerate(cell.states) if state in states]
-        self.made = _coded(acting(cell))
+        self.made = made or _coded(acting(cell))
         self.runs, self.biases = _shared_products(self.made)
 
     def linear(self, name: str) -> nn.Linear:
@@ -83,14 +87,17 @@ class CellLayer(nn.Module):
         """Like `forward`, block by block: slow, and what the fast way must equal. All states are computed, and second
         derivatives exist.
         """
-        outputs = []
+        steps = list(self.steps(values, states))
+        return torch.stack([outputs for outputs, *_ in steps]), steps[-1]
+
+    def steps(self, values: Tensor, states: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        """The states after each step of `interpret`: tensors on which all that comes later depends."""
         for step in values.unbind(0):
             known = dict(zip(self.cell.inputs, (step, *states), strict=True))
             for name in self.names:
                 known[name] = self._block(name, known)
             states = [known[name] for name in self.cell.outputs]
-            outputs.append(states[0])
-        return torch.stack(outputs), tuple(states)
+            yield tuple(states)
 
     def _block(self, name: str, known: Mapping[str, Tensor]) -> Tensor:
         block = self.cell.blocks[name]
@@ -268,13 +275,26 @@ class RecurrentNetwork(nn.Module):
 
     Args:
         shape: `inputs`, `outputs` and `tokens` of a task.
+        encoded: size of what the encoder gives, and of the last layer; other sizes than `hidden` only for cells that
+            read x through linear blocks alone. Default: as `hidden`.
     """
 
-    def __init__(self, cell: Cell, shape: SequenceShape, hidden: int, layers: int = 1, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        shape: SequenceShape,
+        hidden: int,
+        layers: int = 1,
+        dropout: float = 0.0,
+        encoded: int | None = None,
+    ) -> None:
         super().__init__()
-        self.encoder = nn.Embedding(shape.inputs, hidden) if shape.tokens else nn.Linear(shape.inputs, hidden)
-        self.layers = nn.ModuleList(CellLayer(cell, hidden, hidden) for _ in range(layers))
-        self.decoder = nn.Linear(hidden, shape.outputs)
+        size = encoded or hidden
+        self.encoder = nn.Embedding(shape.inputs, size) if shape.tokens else nn.Linear(shape.inputs, size)
+        sizes = [size, *[hidden] * (layers - 1), size]
+        made = _coded(acting(checked(cell)))
+        self.layers = nn.ModuleList(CellLayer(cell, *pair, made) for pair in pairwise(sizes))
+        self.decoder = nn.Linear(size, shape.outputs)
         self.dropout = nn.Dropout(dropout)
         if shape.tokens:
             nn.init.uniform_(self.encoder.weight, -EMBEDDING, EMBEDDING)
@@ -298,17 +318,26 @@ class RecurrentNetwork(nn.Module):
         """Like `forward`, with every cell block by block."""
         return self._run(inputs, state, CellLayer.interpret)
 
-    def _run(
-        self, inputs: Tensor, state: States | None, run: Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
-    ) -> tuple[Tensor, States]:
-        values = self.dropout(self.encoder(inputs.transpose(0, 1)))
+    def _run(self, inputs: Tensor, state: States | None, run: Run) -> tuple[Tensor, States]:
         after = []
+        for values, states in self.through(inputs, state, run):
+            after.append(states)
+        return self.decoder(self.dropout(values)).transpose(0, 1), tuple(after)
+
+    def through(
+        self, inputs: Tensor, state: States | None = None, run: Run = CellLayer.__call__
+    ) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+        """Outputs (time, batch, size) of one layer after the other, and its states after the last step.
+
+        Args:
+            run: how a layer is run: from (layer, its inputs, its states before) to outputs and states after.
+        """
+        values = self.encoder(inputs.transpose(0, 1))
         for place, layer in enumerate(self.cells()):
+            values = self.dropout(values)
             before = layer.start(values.shape[1], values) if state is None else state[place]
             values, states = run(layer, values, before)
-            values = self.dropout(values)
-            after.append(states)
-        return self.decoder(values).transpose(0, 1), tuple(after)
+            yield values, states
 
 
 def detached(state: States) -> States:

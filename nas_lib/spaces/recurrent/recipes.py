@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nas_lib.spaces.recurrent.cell import Block, Cell, CellError, checked
+import numpy as np
+
+from nas_lib.spaces.recurrent.cell import INPUT, Block, Cell, CellError, ancestors, checked
 
 Recipe = dict[str, dict[str, Any]]
 
@@ -20,6 +22,13 @@ OPERATIONS: Mapping[str, dict[str, Any]] = {
     "activation_leaky_relu": {"activation": "leaky_relu"},
 }
 """Operation of a recipe -> what it is as a block."""
+ACTIVATIONS = tuple(name for name in OPERATIONS if name.startswith("activation"))
+WEIGHTS = {"linear": 3, "blend": 1, "elementwise_prod": 1, "elementwise_sum": 1}
+"""How often each is drawn in a random recipe (NAS-Bench-NLP)."""
+INTERMEDIATE = 13
+"""Nodes of a random recipe beside its new states, before those without effect go; so was the benchmark drawn."""
+THREE_INPUTS = 0.2
+"""Share of linear nodes with three inputs, the others have two."""
 
 
 def from_recipe(recipe: Recipe | str) -> Cell:
@@ -65,4 +74,50 @@ def to_recipe(cell: Cell) -> Recipe:
             )
         inputs = [renamed.get(source, source) for source in block.sources]
         recipe[renamed.get(name, name)] = {"op": found[0], "input": inputs}
+    return recipe
+
+
+def random_recipe(rng: np.random.Generator, states: int = 2, intermediate: int = INTERMEDIATE) -> Recipe:
+    """A random recipe with so many states, with the distribution of NAS-Bench-NLP, drawn until it is valid.
+
+    Nodes are added until there are `states` + `intermediate`. Every linear node is followed by an activation of its
+    own; it reads x, states and activations. Other nodes read states and any nodes, never x. The new states are nodes
+    drawn without replacement, and nodes on which none of them depends are left out. A recipe is valid if it depends on
+    x and on every state, and no new state reads a state directly.
+    """
+    before = [f"h_prev_{place}" for place in range(states)]
+    while True:
+        recipe = _random_nodes(rng, before, states + intermediate)
+        chosen = rng.choice(list(recipe), states, replace=False).tolist()
+        if any(source in before for name in chosen for source in recipe[name]["input"]):
+            continue
+        names = {name: f"h_new_{place}" for place, name in enumerate(chosen)}
+        renamed = {
+            names.get(name, name): {"op": node["op"], "input": [names.get(each, each) for each in node["input"]]}
+            for name, node in recipe.items()
+        }
+        needed = ancestors(from_recipe(renamed), names.values())
+        if {INPUT, *before} <= needed:
+            return {name: node for name, node in renamed.items() if name in needed}
+
+
+def _random_nodes(rng: np.random.Generator, before: list[str], count: int) -> Recipe:
+    """`count` nodes, or one more if the last ones are a linear node and its activation."""
+    recipe: Recipe = {}
+    activated: list[str] = []
+    shares = np.array(list(WEIGHTS.values())) / sum(WEIGHTS.values())
+    while len(recipe) < count:
+        op = str(rng.choice(list(WEIGHTS), p=shares))
+        sources = [INPUT, *before, *activated] if op == "linear" else [*before, *recipe]
+        if op == "linear":
+            inputs = min(3 if rng.random() < THREE_INPUTS else 2, len(sources))
+        else:
+            inputs = 3 if op == "blend" else 2
+        if inputs > len(sources):
+            continue
+        name = f"node_{len(recipe)}"
+        recipe[name] = {"op": op, "input": rng.choice(sources, inputs, replace=False).tolist()}
+        if op == "linear":
+            activated.append(f"node_{len(recipe)}")
+            recipe[activated[-1]] = {"op": str(rng.choice(ACTIVATIONS)), "input": [name]}
     return recipe
