@@ -387,6 +387,12 @@ def _other_modality(sections: Mapping[str, Any]) -> Iterable[str]:
     task, space, transfer = sections["task"], sections.get("space"), sections.get("transfer")
     if space and space.modality != task.modality:
         yield f"space: {space.name!r} makes networks for {space.modality}, the task {task.name!r} has {task.modality}"
+    for where, its in (("task", task), ("transfer.task", transfer and transfer.task)):
+        if space and its and its.modality == "sequences" and its.stepwise and "whole" in space.operators():
+            yield (
+                f"{where}: {its.name!r} asks for an answer at every step, but networks of the space {space.name!r} "
+                "read a sequence as a whole; allowed are labelled-text and adding"
+            )
     if transfer and transfer.task.modality != task.modality:
         yield (
             f"transfer.task: found {transfer.task.name!r} with {transfer.task.modality}, allowed is a task with "

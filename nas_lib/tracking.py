@@ -14,10 +14,10 @@ import shutil
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nas_lib import pareto
 from nas_lib.experiment import Experiment
@@ -42,8 +42,10 @@ from nas_lib.records import Candidate, Evaluation, Finalist, Genotype, History, 
 from nas_lib.search import Search, read_finalists, read_history, read_proposals, searches_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
+    from mlflow.types import Schema
 
 ATTACHED = "nas.attached"
 """Tag: digest of the figures attached to the run of a search."""
@@ -221,7 +223,7 @@ def _log_model(
     import mlflow.onnx
     import numpy as np
     import onnx
-    from mlflow.models import infer_signature
+    from mlflow.models import ModelSignature
 
     with np.load(files / "examples.npz", allow_pickle=False) as examples:
         arrays = {name: examples[name] for name in examples.files}
@@ -229,12 +231,13 @@ def _log_model(
         path = Path(temporary) / "model"
         network = onnx.load(files / ONNX)
         inputs = {each.name: arrays[each.name] for each in network.graph.input}
-        outputs = {each.name: arrays[each.name] for each in network.graph.output}
         example = {name: array[:1] for name, array in inputs.items()}
         mlflow.onnx.save_model(
             network,
             path,
-            signature=infer_signature(inputs if len(inputs) > 1 else next(iter(inputs.values())), outputs),
+            signature=ModelSignature(
+                _schema(network.graph.input, arrays), _schema(network.graph.output, arrays, named=True)
+            ),
             input_example=example if len(example) > 1 else next(iter(example.values())),
             pip_requirements=[
                 f"{package}=={version(package)}" for package in ("mlflow", "onnx", "onnxruntime", "numpy")
@@ -246,6 +249,22 @@ def _log_model(
         model = client.create_logged_model(folder, name, run, tags, params, model_type="finalist")
         client.log_model_artifacts(model.model_id, str(path))
     return client.finalize_logged_model(model.model_id, "READY")
+
+
+def _schema(values: Sequence[Any], arrays: Mapping[str, np.ndarray], *, named: bool = False) -> Schema:
+    """What an ONNX file takes or gives, sizes that it leaves open as -1; an only value has a name only if `named`."""
+    from mlflow.types import Schema, TensorSpec
+
+    return Schema(
+        [
+            TensorSpec(
+                arrays[each.name].dtype,
+                [-1 if size.dim_param else size.dim_value for size in each.type.tensor_type.shape.dim],
+                each.name if named or len(values) > 1 else None,
+            )
+            for each in values
+        ]
+    )
 
 
 # --- what runs have to be --------------------------------------------------------------------------

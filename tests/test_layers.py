@@ -20,7 +20,7 @@ BELOW = {
     "pareto": {"records"},
     "predictors": {"randomness", "spaces"},
     "strategies": {"records", "randomness", "settings", "spaces", "pareto", "predictors"},
-    "problems": {"configuration", "randomness", "settings", "spaces", "tasks"},
+    "problems": {"configuration", "randomness", "records", "settings", "spaces", "tasks"},
     "evaluation": {"records", "randomness", "settings", "spaces", "tasks"},
     "layout": {"records"},
     "experiment": {"configuration", "layout", "settings", "spaces", "strategies", "tasks", "evaluation"},

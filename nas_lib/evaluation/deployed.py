@@ -21,6 +21,8 @@ class Classifier(nn.Module):
     """Names of the inputs of its files."""
     gives: ClassVar[tuple[str, ...]] = ("logits",)
     """Names of the outputs of its files."""
+    free: ClassVar[tuple[str, ...]] = ("batch",)
+    """Names of the first axes of its inputs, whose sizes its files leave open."""
     mean: Tensor
     std: Tensor
 
@@ -58,6 +60,7 @@ class Recurrent(nn.Module):
 
     takes: ClassVar[tuple[str, ...]] = ("inputs", "state")
     gives: ClassVar[tuple[str, ...]] = ("outputs", "next_state")
+    free: ClassVar[tuple[str, ...]] = ("batch",)
 
     def __init__(self, network: nn.Module, *, last: bool) -> None:
         super().__init__()
@@ -113,7 +116,42 @@ def _parts(state: Any) -> list[Tensor]:
     return tree_flatten(state)[0]
 
 
-Deployed = Classifier | Recurrent
+class Whole(nn.Module):
+    """A network that reads sequences as a whole: inputs (n, time) or (n, time, features) to outputs (n, outputs)."""
+
+    takes: ClassVar[tuple[str, ...]] = ("inputs",)
+    gives: ClassVar[tuple[str, ...]] = ("outputs",)
+    free: ClassVar[tuple[str, ...]] = ("batch", "time")
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See the class."""
+        outputs: Tensor = self.network(inputs)[0]
+        return outputs[:, -1]
+
+    def exported(self) -> nn.Module:
+        """What its files compute."""
+        return self
+
+    def arguments(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """What its files are given for inputs."""
+        return (inputs,)
+
+    def through(self, run: Run, inputs: Tensor) -> Tensor:
+        """`forward` by a file."""
+        return run(inputs)[0]
+
+
+@torch.no_grad()
+def reads_whole(network: nn.Module, step: Tensor) -> bool:
+    """Whether a network of sequences gives, for one step (n, 1) or (n, 1, features), no state to go on with."""
+    return network(step)[1] is None
+
+
+Deployed = Classifier | Recurrent | Whole
 """What leaves the platform: one input, one output, in files that take `takes` and give `gives`."""
 
 

@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 
 def export(model: Deployed, inputs: Tensor, folder: Path) -> dict[str, ExportedFile]:
-    """Write a model (on the CPU, in evaluation mode) as `model.pt2` and `model.onnx`, with any batch size.
+    """Write a model (on the CPU, in evaluation mode) as `model.pt2` and `model.onnx`, with any batch size and, where it
+    reads sequences as a whole, any length.
 
     Each file is loaded again and compared on `inputs`: images (n, c, h, w), float32 in [0, 1], or sequences. One
     that cannot be made or differs is not kept, and its reason is returned.
@@ -69,9 +70,9 @@ def _first_cause(error: BaseException) -> str:
 
 
 def _program(model: Deployed, inputs: Tensor) -> torch.export.ExportedProgram:
-    batch = torch.export.Dim("batch", min=1)
+    free = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(model.free)}
     arguments = model.arguments(inputs[:2])
-    program = torch.export.export(model.exported(), arguments, dynamic_shapes=tuple({0: batch} for _ in arguments))
+    program = torch.export.export(model.exported(), arguments, dynamic_shapes=tuple(free for _ in arguments))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     return program
@@ -110,10 +111,10 @@ def _onnx_file(
 
 @torch.no_grad()
 def compare(file: Run, model: Deployed, inputs: Tensor) -> ExportedFile:
-    """How the outputs of a reloaded file differ from those of PyTorch, over batches of several sizes."""
+    """How the outputs of a reloaded file differ from those of PyTorch, over batches of several sizes and lengths."""
     largest = share = 0.0
     other = 0
-    for batch in _batches(inputs):
+    for batch in _batches(inputs, shortened="time" in model.free):
         expected, found = model(batch).numpy(), model.through(file, batch).numpy()
         if found.shape != expected.shape or not np.isfinite(found).all():
             return ExportedFile(
@@ -138,9 +139,14 @@ def compare(file: Run, model: Deployed, inputs: Tensor) -> ExportedFile:
     )
 
 
-def _batches(inputs: Tensor) -> list[Tensor]:
+def _batches(inputs: Tensor, *, shortened: bool) -> list[Tensor]:
+    """The inputs in batches; `shortened`: each but the last without ever more of its first steps, down to one step."""
     cuts = np.cumsum(BATCHES).tolist()
-    return [batch for batch in inputs.tensor_split(cuts) if len(batch)]
+    batches = [batch for batch in inputs.tensor_split(cuts) if len(batch)]
+    if not shortened:
+        return batches
+    steps = inputs.shape[1]
+    return [batch[:, steps - max(1, steps * (place + 1) // len(batches)) :] for place, batch in enumerate(batches)]
 
 
 @torch.no_grad()

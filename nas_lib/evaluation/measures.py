@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from nas_lib.evaluation.deployed import reads_whole
 from nas_lib.evaluation.settings import Latency, Training
 from nas_lib.tasks.data import SequenceShape, Shape
 
@@ -23,12 +24,13 @@ def parameters(network: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class ForwardCost:
-    """Cost of one forward pass of one image, or of one time step of one sequence."""
+    """Cost of one forward pass: of one image, of one time step of one sequence, or, of a network that reads sequences
+    as a whole, of one sequence as long as those trained on."""
 
     flops: int
     """Two per multiply-add; convolutions and matrix products only, as `torch.utils.flop_counter` counts."""
     activation_memory: int
-    """Bytes: the outputs of all layers (modules without children) as float32, summed; for a time step those of all
+    """Bytes: the outputs of all layers (modules without children) as float32, summed; for sequences those of all
     operations, for recurrent cells are not made of layers."""
 
 
@@ -66,13 +68,27 @@ def _numbers(output: Any) -> int:
     return sum(map(_numbers, output)) if isinstance(output, tuple | list) else 0
 
 
-def blank(shape: Shape | SequenceShape, batch: int, device: torch.device) -> Tensor:
-    """Inputs of zeros: images, or one time step of sequences."""
+def blank(shape: Shape | SequenceShape, batch: int, device: torch.device, steps: int = 1) -> Tensor:
+    """Inputs of zeros: images, or so many time steps of sequences; symbols that are no padding."""
     if isinstance(shape, Shape):
         return torch.zeros(batch, shape.channels, shape.height, shape.width, device=device)
     if shape.tokens:
-        return torch.zeros(batch, 1, dtype=torch.int64, device=device)
-    return torch.zeros(batch, 1, shape.inputs, device=device)
+        symbol = 1 if shape.padding == 0 else 0
+        return torch.full((batch, steps), symbol, dtype=torch.int64, device=device)
+    return torch.zeros(batch, steps, shape.inputs, device=device)
+
+
+def steps_at_once(network: nn.Module, shape: Shape | SequenceShape) -> int:
+    """Time steps of one forward pass: those of a sequence for a network that reads them as a whole, else 1.
+
+    Raises:
+        ValueError: it reads sequences as a whole, and the shape does not say how long they are.
+    """
+    if isinstance(shape, Shape) or not reads_whole(network, blank(shape, 1, next(network.parameters()).device)):
+        return 1
+    if shape.length is None:
+        raise ValueError("the task does not say how long its sequences are, which the network reads as a whole")
+    return shape.length
 
 
 @contextmanager
@@ -90,8 +106,9 @@ def _unfused() -> Iterator[None]:
 
 @torch.no_grad()
 def forward_cost(network: nn.Module, shape: Shape | SequenceShape) -> ForwardCost:
-    """Run one blank image, or one time step, through the network and count. Leaves it in evaluation mode."""
+    """Run one blank image, time step or sequence through the network and count. Leaves it in evaluation mode."""
     network.eval()
+    steps = steps_at_once(network, shape)
     elements = 0
 
     def count(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> None:
@@ -106,16 +123,16 @@ def forward_cost(network: nn.Module, shape: Shape | SequenceShape) -> ForwardCos
             nullcontext() if isinstance(shape, Shape) else _unfused(),
             _FlopCounter() as counter,  # type: ignore[no-untyped-call]
         ):
-            network(blank(shape, 1, device))
+            network(blank(shape, 1, device, steps))
     finally:
         for hook in hooks:
             hook.remove()
     if isinstance(shape, SequenceShape):
         # What a second sequence adds: copies of weights are no activations.
         with _FlopCounter() as two:  # type: ignore[no-untyped-call]
-            network(blank(shape, 2, device))
+            network(blank(shape, 2, device, steps))
         with _FlopCounter() as one:  # type: ignore[no-untyped-call]
-            network(blank(shape, 1, device))
+            network(blank(shape, 1, device, steps))
         elements = two.elements - one.elements
     return ForwardCost(flops=int(counter.flops), activation_memory=4 * elements)
 
@@ -140,7 +157,7 @@ def training_memory(
     1.25 times the estimate. Data, the context of the device and the workspaces of its libraries come on top.
     """
     kept = 4 if settings.optimizer == "adam" else 3 if settings.momentum else 2
-    activations = forward_cost(network, shape).activation_memory * time_steps
+    activations = forward_cost(network, shape).activation_memory * time_steps // steps_at_once(network, shape)
     return int(
         4 * kept * parameters(network) + activations * max(settings.batch_size, EVALUATION_SHARE * evaluation_batch)
     )
@@ -148,15 +165,19 @@ def training_memory(
 
 @torch.no_grad()
 def latency(network: nn.Module, shape: Shape | SequenceShape, settings: Latency) -> Mapping[str, float | int | str]:
-    """Milliseconds of one forward pass, of a recurrent network of one time step that continues another.
+    """Milliseconds of one forward pass: of images, of one time step of a recurrent network that continues another, or
+    of sequences as long as those trained on that a network reads as a whole.
 
     Median (`latency`), 10th and 90th percentile, and how they were measured.
     """
     network.eval()
     device = next(network.parameters()).device
-    inputs = [blank(shape, settings.batch_size, device)]
-    if isinstance(shape, SequenceShape):
+    steps = steps_at_once(network, shape)
+    inputs = [blank(shape, settings.batch_size, device, steps)]
+    of = "a forward pass" if isinstance(shape, Shape) else "a sequence"
+    if isinstance(shape, SequenceShape) and steps == 1:
         inputs.append(network(*inputs)[1])
+        of = "a time step"
     times = []
     for repetition in range(settings.warm_up + settings.repetitions):
         _wait(device)
@@ -170,7 +191,7 @@ def latency(network: nn.Module, shape: Shape | SequenceShape, settings: Latency)
         "latency": statistics.median(times),
         "latency_p10": deciles[0],
         "latency_p90": deciles[-1],
-        "latency_of": "a forward pass" if isinstance(shape, Shape) else "a time step",
+        "latency_of": of,
         "latency_batch_size": settings.batch_size,
         "latency_warm_up": settings.warm_up,
         "latency_repetitions": settings.repetitions,

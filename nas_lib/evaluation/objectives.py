@@ -54,7 +54,8 @@ class Objective(Settings):
     network. `blocks`: of spaces that count them. `flops`: floating-point operations of one forward pass of one image or
     one time step, two per multiply-add, convolutions and matrix products only. `activation_memory`: bytes of the
     float32 outputs of all layers for one image, or of all operations for one time step. `latency`: median milliseconds
-    of one forward pass, of a recurrent network of one time step, see `latency`."""
+    of one forward pass, of a recurrent network of one time step, see `latency`. All three are of a whole sequence, as
+    long as those trained on, for networks that read it at once."""
     reference: float | None = Field(default=None, gt=0)
     """Reference point of the hypervolume, in the objective's unit. Default: a tenth of the range seen beyond
     the worst value seen."""

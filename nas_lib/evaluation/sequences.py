@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from nas_lib.evaluation.deployed import Recurrent
+from nas_lib.evaluation.deployed import Recurrent, Whole, reads_whole
 from nas_lib.evaluation.modality import Part, Step, precision
 from nas_lib.evaluation.settings import Training
 from nas_lib.tasks.data import SequenceData, Sequences
@@ -86,8 +86,10 @@ class DeviceSequences:
         measured = self._measured(network, self.beyond, settings)
         return {f"generalisation_{name}": value for name, value in measured.items() if math.isfinite(value)}
 
-    def deployed(self, network: nn.Module) -> Recurrent:
+    def deployed(self, network: nn.Module) -> Recurrent | Whole:
         """The network from its zero state; with targets of the last step only, its last output."""
+        if reads_whole(network, self.examples(1)[:, :1]):
+            return Whole(network)
         return Recurrent(network, last=self.train.targets.ndim < 3)
 
     def examples(self, count: int) -> Tensor:

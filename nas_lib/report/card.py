@@ -46,8 +46,11 @@ def content(
         raise ValueError(f"finalist {finalist.rank} has no network")
     facts = json.loads(experiment.folder.data.read_text())
     task = experiment.task
-    items, input_, output, use = (_of_images if task.modality == "images" else _of_sequences)(facts, task.name)
     space, genotype = experiment.space, exported.proposal.genotype
+    if task.modality == "images":
+        items, input_, output, use = _of_images(facts, task.name)
+    else:
+        items, input_, output, use = _of_sequences(facts, task.name, whole="whole" in space.operators())
     trainings = networks_of(finalist.repeats)[0]
     trained = [repeat for repeat in trainings if repeat.ok]
     measure = experiment.measure
@@ -188,33 +191,48 @@ def _of_images(facts: Mapping[str, Any], name: str) -> tuple[str, dict[str, str]
     )
 
 
-def _of_sequences(facts: Mapping[str, Any], name: str) -> tuple[str, dict[str, str], dict[str, str], dict[str, str]]:
-    """The same of recurrent networks."""
+def _of_sequences(
+    facts: Mapping[str, Any], name: str, *, whole: bool
+) -> tuple[str, dict[str, str], dict[str, str], dict[str, str]]:
+    """The same of recurrent networks, whose files compute one step, and of those that read sequences as a `whole`."""
     shape, items = facts["shape"], facts["items"]
-    inputs = "int64 (n, 1)" if shape["tokens"] else f"float32 (n, 1, {shape['inputs']})"
+    time = "time" if whole else "1"
+    inputs = f"int64 (n, {time})" if shape["tokens"] else f"float32 (n, {time}, {shape['inputs']})"
     kind = "numbers of symbols, in the order of the task" if shape["tokens"] else "features of every step"
+    symbols = f"{shape['inputs']}: {kind}" if shape["tokens"] else kind
+    intended = (
+        f"For {items} like those of {name}, and to compare architectures; nothing beyond its test {items} says how it "
+        "does on others."
+    )
+    limits = (
+        "outputs are no calibrated probabilities, and bias in the data was not examined: do not rely on it where a "
+        "wrong answer does harm."
+    )
+    if whole:
+        padding = shape.get("padding")
+        return (
+            items,
+            {
+                "inputs": f"{inputs}, n sequences of one length, any n and any length of at least 1",
+                **({} if padding is None else {"padding": f"{padding} before shorter sequences, which has no effect"}),
+                "symbols": symbols,
+            },
+            {"outputs": f"float32 (n, {shape['outputs']}), of the whole sequence"},
+            {"intended": intended, "limits": f"It was trained on sequences of {shape['length']} steps, its {limits}"},
+        )
     last = items == "texts" or name == "adding"
     return (
         items,
         {
             "inputs": f"{inputs}, one step of n sequences, any n of at least 1",
             "state": "float32 (n, s), with s as in examples.npz: zeros before the first step, then `next_state`",
-            "symbols": f"{shape['inputs']}: {kind}" if shape["tokens"] else kind,
+            "symbols": symbols,
         },
         {
             "outputs": f"float32 (n, {shape['outputs']}){', of which those of the last step count' if last else ''}",
             "next_state": "float32 (n, s), the state that is given with the next step",
         },
-        {
-            "intended": (
-                f"For {items} like those of {name}, and to compare architectures; nothing beyond its test {items} says "
-                "how it does on others."
-            ),
-            "limits": (
-                "It begins every input with a state of zeros, its outputs are no calibrated probabilities, and bias in "
-                "the data was not examined: do not rely on it where a wrong answer does harm."
-            ),
-        },
+        {"intended": intended, "limits": f"It begins every input with a state of zeros, its {limits}"},
     )
 
 

@@ -16,15 +16,17 @@ from pydantic import Field
 from nas_lib.records import Genotype
 from nas_lib.spaces.architecture import TooLargeError
 from nas_lib.spaces.generator import GeneratorSpace
+from nas_lib.spaces.genes import GeneSpace
 from nas_lib.spaces.recurrent.space import RecurrentSpace
+from nas_lib.spaces.transformer.space import TransformerSpace
 
 if TYPE_CHECKING:
     import networkx
     from torch import Tensor, nn
 
-__all__ = ["Changing", "Inheriting", "Sized", "Space", "SpaceSettings", "TooLargeError"]
+__all__ = ["Changing", "Genetic", "Inheriting", "Sized", "Space", "SpaceSettings", "TooLargeError"]
 
-SpaceSettings = Annotated[GeneratorSpace | RecurrentSpace, Field(discriminator="name")]
+SpaceSettings = Annotated[GeneratorSpace | RecurrentSpace | TransformerSpace, Field(discriminator="name")]
 """The spaces a configuration can name."""
 
 
@@ -39,7 +41,10 @@ class Space(Protocol):
     """What its networks take: `images` or `sequences`."""
 
     def operators(self) -> frozenset[str]:
-        """Names of the operators it offers with its present settings, for example `sample`, `encode`."""
+        """Names of the operators it offers with its present settings, for example `sample`, `encode`.
+
+        `whole` says that its networks read sequences as a whole: they give one answer, not one at every step.
+        """
 
     def sample(self, rng: np.random.Generator) -> Genotype:
         """A random genotype. Operator `sample`."""
@@ -73,7 +78,8 @@ class Space(Protocol):
 
         For images a module from images (n, c, h, w) to logits (n, classes). For sequences one from
         `(inputs, state=None)` to outputs (n, time, outputs) and the state, a tensor or nested tuples of them, with
-        which the next call goes on.
+        which the next call goes on. Networks that read sequences whole (`whole`) give their one answer as outputs
+        (n, 1, outputs), and None as the state.
         """
 
     def describe(self, genotype: Genotype) -> str:
@@ -81,6 +87,14 @@ class Space(Protocol):
 
     def graph(self, genotype: Genotype) -> networkx.DiGraph[int]:
         """The architecture as a flat graph to draw: node attributes `label`, `kind`, `stage` and `group`."""
+
+
+class Genetic(Protocol):
+    """A space whose genotypes are genes, one choice each. Operator `genes`."""
+
+    @property
+    def gene_space(self) -> GeneSpace:
+        """The same as a space of genes."""
 
 
 class Sized(Protocol):

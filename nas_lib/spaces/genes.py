@@ -81,6 +81,11 @@ class GeneSpace:
         """See `Space`."""
         return frozenset({"sample", "encode", "genes"} | ({"list"} if self.listed is not None else set()))
 
+    @property
+    def gene_space(self) -> GeneSpace:
+        """Itself, see `Genetic`."""
+        return self
+
     @cached_property
     def counts(self) -> Numbers:
         """Options of each gene, shape (d,)."""

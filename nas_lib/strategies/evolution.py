@@ -16,6 +16,7 @@ from pydantic import Field, StrictInt
 
 from nas_lib import pareto
 from nas_lib.settings import Settings
+from nas_lib.spaces import Genetic
 from nas_lib.spaces.genes import GeneSpace, Numbers
 from nas_lib.strategies.bayesian import initial_design, objective_values
 from nas_lib.strategies.request import Request, Suggestion
@@ -149,7 +150,7 @@ class LocalSearch(Settings):
 
 def space_of(request: Request) -> GeneSpace:
     """The space of a request whose strategy needs genes."""
-    return cast(GeneSpace, request.space)
+    return cast(Genetic, request.space).gene_space
 
 
 def known(request: Request) -> tuple[Numbers, np.ndarray]:

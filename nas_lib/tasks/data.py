@@ -52,13 +52,17 @@ class ImageData:
 
 @dataclass(frozen=True)
 class SequenceShape:
-    """What a recurrent network for a task must accept and give."""
+    """What a network for a task of sequences must accept and give."""
 
     inputs: int
     """Symbols, or features of a time step."""
     outputs: int
     tokens: bool
     """Whether inputs are symbols, int64 (batch, time), and not features, float32 (batch, time, features)."""
+    length: int | None = None
+    """Time steps of a training sequence, where every one has as many."""
+    padding: int | None = None
+    """The symbol that fills shorter sequences up, which means nothing."""
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class LabelledText(SequenceTask):
             train=self._encoded(train, classes, words),
             held_out=self._encoded(self._rows(held_out), classes, words),
             validation=None if validation is None else self._encoded(self._rows(validation), classes, words),
-            shape=SequenceShape(len(words), len(classes), tokens=True),
+            shape=SequenceShape(len(words), len(classes), tokens=True, length=self.length, padding=words[PADDING]),
             class_names=tuple(classes),
         )
 

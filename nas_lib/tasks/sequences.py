@@ -24,6 +24,8 @@ class SequenceTask(Settings, ABC):
     measures: ClassVar[tuple[str, ...]] = ("error", "loss")
     """What is measured on a split and can be an objective."""
     finalists_validate: ClassVar[bool] = True
+    stepwise: ClassVar[bool] = False
+    """Whether an answer is due at every step, of what came so far; else one of the whole sequence."""
     licence: ClassVar[str] = "made by rule"
     training_defaults: ClassVar[Mapping[str, object]] = {}
     """Settings of `training` where they are not given."""
@@ -50,7 +52,7 @@ class SequenceTask(Settings, ABC):
             "train": len(found.train),
             "validation": len(found.held_out),
             "test": len(final.held_out),
-            "shape": vars(found.shape),
+            "shape": {key: value for key, value in vars(found.shape).items() if value is not None},
             "class_names": [] if self.items == "tokens" else list(found.class_names),
         }
 
@@ -98,6 +100,7 @@ class FormalLanguage(SequenceTask):
     split_seed: StrictInt = Field(default=0, ge=0)
     """Draws the strings."""
 
+    stepwise = True
     training_defaults = SMALL_ADAM
 
     @property
@@ -223,7 +226,7 @@ class Adding(SequenceTask):
             held_out=self._drawn(held_out, count, self.steps),
             validation=None if validation is None else self._drawn(validation, count, self.steps),
             beyond=self._drawn("beyond", count, 2 * self.steps),
-            shape=SequenceShape(inputs=2, outputs=1, tokens=False),
+            shape=SequenceShape(inputs=2, outputs=1, tokens=False, length=self.steps),
             tolerance=0.04,
         )
 

@@ -50,6 +50,7 @@ class RunningText(SequenceTask):
     """Share of the lines of a single file that is its test text, at its end, and as much before it for validation."""
 
     items = "tokens"
+    stepwise = True
     measures = ("error", "loss", "perplexity")
     licence = "that of your text; no right to pass on the Penn Treebank is stated"
     training_defaults: ClassVar[Mapping[str, object]] = {
