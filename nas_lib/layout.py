@@ -1,14 +1,20 @@
 """Where every file of an experiment lies. Rules, commands, tracking and report all ask here."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from nas_lib.records import Candidate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -204,6 +210,15 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as Parquet, as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Of this process alone: one of a run that was killed may still be at it.
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    frame.to_parquet(partial, index=False)
+    partial.replace(path)
 
 
 def write_json(path: Path, content: object) -> None:
