@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from nas_lib.evaluation.deployed import reads_whole
 from nas_lib.evaluation.settings import Latency, Training
+from nas_lib.flops import FlopCounter, numbers
 from nas_lib.tasks.data import SequenceShape, Shape
 
 
@@ -32,40 +31,6 @@ class ForwardCost:
     activation_memory: int
     """Bytes: the outputs of all layers (modules without children) as float32, summed; for sequences those of all
     operations, for recurrent cells are not made of layers."""
-
-
-class _Counting:
-    """Adds up the FLOPs of every operation by the formulas of `torch.utils.flop_counter`."""
-
-    flops = 0
-    elements = 0
-    """Numbers in the outputs of all operations, views of other outputs left out."""
-
-    def __torch_dispatch__(
-        self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        output = operation(*args, **kwargs)
-        formula = flop_registry.get(operation._overloadpacket)
-        if formula is not None:
-            self.flops += formula(*args, **kwargs, out_val=output)
-        if not operation.is_view:
-            self.elements += _numbers(output)
-        return output
-
-
-class _FlopCounter(_Counting, TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """`FlopCounterMode` counts the same, but importing PyTorch's compiler for it takes 2 s of CPU per process.
-
-    A mode that inherits its method, as here, does without.
-    """
-
-
-def _numbers(output: Any) -> int:
-    """Numbers in a tensor, or in all tensors of a tuple or list."""
-    if isinstance(output, Tensor):
-        return output.numel()
-    return sum(map(_numbers, output)) if isinstance(output, tuple | list) else 0
 
 
 def blank(shape: Shape | SequenceShape, batch: int, device: torch.device, steps: int = 1) -> Tensor:
@@ -113,7 +78,7 @@ def forward_cost(network: nn.Module, shape: Shape | SequenceShape) -> ForwardCos
 
     def count(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> None:
         nonlocal elements
-        elements += _numbers(output)
+        elements += numbers(output)
 
     leaves = [module for module in network.modules() if next(module.children(), None) is None]
     hooks = [leaf.register_forward_hook(count) for leaf in leaves]
@@ -121,7 +86,7 @@ def forward_cost(network: nn.Module, shape: Shape | SequenceShape) -> ForwardCos
     try:
         with (
             nullcontext() if isinstance(shape, Shape) else _unfused(),
-            _FlopCounter() as counter,  # type: ignore[no-untyped-call]
+            FlopCounter() as counter,  # type: ignore[no-untyped-call]
         ):
             network(blank(shape, 1, device, steps))
     finally:
@@ -129,9 +94,9 @@ def forward_cost(network: nn.Module, shape: Shape | SequenceShape) -> ForwardCos
             hook.remove()
     if isinstance(shape, SequenceShape):
         # What a second sequence adds: copies of weights are no activations.
-        with _FlopCounter() as two:  # type: ignore[no-untyped-call]
+        with FlopCounter() as two:  # type: ignore[no-untyped-call]
             network(blank(shape, 2, device, steps))
-        with _FlopCounter() as one:  # type: ignore[no-untyped-call]
+        with FlopCounter() as one:  # type: ignore[no-untyped-call]
             network(blank(shape, 1, device, steps))
         elements = two.elements - one.elements
     return ForwardCost(flops=int(counter.flops), activation_memory=4 * elements)

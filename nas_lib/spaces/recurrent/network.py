@@ -319,10 +319,9 @@ class RecurrentNetwork(nn.Module):
         return self._run(inputs, state, CellLayer.interpret)
 
     def _run(self, inputs: Tensor, state: States | None, run: Run) -> tuple[Tensor, States]:
-        after = []
-        for values, states in self.through(inputs, state, run):
-            after.append(states)
-        return self.decoder(self.dropout(values)).transpose(0, 1), tuple(after)
+        passed = list(self.through(inputs, state, run))
+        values = self.dropout(passed[-1][0])
+        return self.decoder(values).transpose(0, 1), tuple(states for _, states in passed)
 
     def through(
         self, inputs: Tensor, state: States | None = None, run: Run = CellLayer.__call__
