@@ -1,7 +1,7 @@
 """An encoder as a PyTorch module: an embedding, layers of an operation and a feed-forward part, an answer.
 
 Every layer is `y = norm(x + project(heads(x)))`, then `norm(y + feed_forward(y))` (Vaswani et al. 2017; the norm comes
-last, as in BERT and ELECTRA). Weights start normal with deviation .02, biases at 0, norms as the identity (BERT).
+last, as in BERT and ELECTRA). Weights start normal, biases at 0, norms as the identity (BERT).
 
 Padding has no effect: nothing reads it, and transforms are those of the real tokens alone.
 """
@@ -21,8 +21,6 @@ from torch import Tensor, nn
 from nas_lib.spaces.transformer.encoder import ATTENTION, TRANSFORM, Encoder, Layer, checked
 from nas_lib.tasks.data import SequenceShape
 
-DEVIATION = 0.02
-"""Of the weights at the start (BERT)."""
 PERIOD = 10_000.0
 """Of the slowest position encoding, in tokens over 2 pi (Vaswani et al. 2017)."""
 
@@ -69,14 +67,10 @@ def tokens_of(real: Tensor) -> Tokens:
 
 
 def position_encoding(positions: Tensor, size: int) -> Tensor:
-    """Sines and cosines (n, time, size) of geometrically spaced periods (Vaswani et al. 2017), for any length.
-
-    Scaled to the deviation that embeddings start with: otherwise they would drown the symbols.
-    """
+    """Sines and cosines (n, time, size) of geometrically spaced periods (Vaswani et al. 2017), for any length."""
     places = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32)
     angles = positions.unsqueeze(-1).float() * torch.exp(-math.log(PERIOD) / size * places)
-    waves = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., :size]
-    return DEVIATION * math.sqrt(2) * waves
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., :size]
 
 
 def split(values: Tensor, heads: int) -> Tensor:
@@ -247,25 +241,34 @@ class TransformerNetwork(nn.Module):
     """Symbols or vectors in, one answer for each sequence out: a linear layer of the mean over its real tokens.
 
     Symbols are embedded, vectors encoded by a linear layer, to size `embedding`; the encoding of their positions is
-    added, the sum normalised, and a linear layer brings it to the hidden size where that is another.
+    added, as large as embeddings are at the start, for it would drown them otherwise; the sum is normalised, and a
+    linear layer brings it to the hidden size where that is another.
 
     Args:
         shape: `inputs`, `outputs`, `tokens` and `padding` of a task.
+        deviation: standard deviation of the weights at the start.
 
     Raises:
         EncoderError: the encoder cannot be built.
     """
 
-    def __init__(self, encoder: Encoder, shape: SequenceShape, embedding: int = 128, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        shape: SequenceShape,
+        embedding: int = 128,
+        dropout: float = 0.1,
+        deviation: float = 0.02,
+    ) -> None:
         super().__init__()
-        hidden, self.padding = checked(encoder).hidden, shape.padding
+        hidden, self.padding, self.deviation = checked(encoder).hidden, shape.padding, deviation
         self.embedding: nn.Module = (nn.Embedding if shape.tokens else nn.Linear)(shape.inputs, embedding)
         self.norm = nn.LayerNorm(embedding)
         self.widen = nn.Linear(embedding, hidden) if embedding != hidden else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(EncoderLayer(layer, hidden, dropout) for layer in encoder.layers)
         self.decoder = nn.Linear(hidden, shape.outputs)
-        self.apply(partial(_start, deviation=DEVIATION))
+        self.apply(partial(_start, deviation=deviation))
 
     def forward(self, inputs: Tensor, state: None = None) -> tuple[Tensor, None]:
         """Outputs (n, 1, outputs), and None: a sequence is read as a whole, so there is no state to go on with.
@@ -305,7 +308,8 @@ class TransformerNetwork(nn.Module):
     def embedded(self, inputs: Tensor, tokens: Tokens) -> Tensor:
         """What the first layer is given, (n, time, hidden)."""
         values = self.embedding(inputs)
-        values = self.norm(values + position_encoding(tokens.positions, values.shape[-1]))
+        places = position_encoding(tokens.positions, values.shape[-1])  # of mean square 1/2
+        values = self.norm(values + self.deviation * math.sqrt(2) * places)
         found: Tensor = self.widen(self.dropout(values))
         return found
 

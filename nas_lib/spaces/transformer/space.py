@@ -57,6 +57,10 @@ class TransformerSpace(Settings):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout of the embedding, of attention, and before every sum with what a block was given."""
 
+    deviation: float = Field(default=0.02, gt=0)
+    """Standard deviation of the weights at the start; .02 is that of BERT. With networks as narrow as tens of units
+    attention then begins as a plain mean; 1 / sqrt(hidden size) keeps what goes through at its scale."""
+
     modality: ClassVar[str] = "sequences"
 
     @field_validator("hidden", "layers", "heads", "feed_forward", "stacks")
@@ -215,7 +219,7 @@ class TransformerSpace(Settings):
         """See `Space`; it reads sequences whole. Raises EncoderError: an option that no encoder has."""
         from nas_lib.spaces.transformer.network import TransformerNetwork
 
-        return TransformerNetwork(encoder_of(genotype), shape, self.embedding, self.dropout)
+        return TransformerNetwork(encoder_of(genotype), shape, self.embedding, self.dropout, self.deviation)
 
     def describe(self, genotype: Genotype) -> str:
         """For example `256 wide, 2 layers: SA-SDP x 4 + 1 x 512, LT-DCT x 2 + 3 x 1024`."""
