@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -177,21 +178,15 @@ class RecurrentPass:
     """Layer by layer, as far as somebody asks."""
 
     def __init__(self, network: RecurrentNetwork, inputs: Tensor, watch: Watch, *, slow: bool, enter: Enter) -> None:
-        self.network, self.watch, self.slow = network, watch, slow
+        self.network, self.watch = network, watch
         self.entrance = Entrance(network, inputs, enter, axis=1)
         self.size = len(inputs)
         self.steps: list[list[Tensor]] = []
+        """Per layer its first state after every step, if it was run block by block."""
         self.found: list[Tensor] = []
         self.given: Tensor | None = None
-        self.running = network.through(self.entrance.inputs, run=self._layer)
-
-    def _layer(self, layer: CellLayer, values: Tensor, before: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        if not self.slow:
-            outputs, after = layer(values, before)
-            return outputs, after
-        steps = list(layer.steps(values, before))
-        self.steps.append([states[0] for states in steps])
-        return torch.stack(self.steps[-1]), steps[-1]
+        run = partial(_layer, self.steps) if slow else CellLayer.__call__
+        self.running = network.through(self.entrance.inputs, run=run)
 
     def _until(self, layer: int) -> Tensor:
         """Outputs (time, n, size) of a layer."""
@@ -229,6 +224,15 @@ class RecurrentPass:
         return []
 
 
+def _layer(
+    shown: list[list[Tensor]], layer: CellLayer, values: Tensor, before: Sequence[Tensor]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A layer block by block; its first state after every step is added to `shown`."""
+    steps = list(layer.steps(values, before))
+    shown.append([states[0] for states in steps])
+    return torch.stack(shown[-1]), steps[-1]
+
+
 class PlainPass:
     """A network as a whole, and the layers of one that traces them."""
 
@@ -261,9 +265,7 @@ class PlainPass:
         """See `Pass`: what a traced layer gives, at all positions of all samples."""
         traces = self._run()[1]
         if not traces:
-            raise NotApplicableError(
-                f"needs hidden states of layers, which {type(self.network).__name__} does not show"
-            )
+            raise NotApplicableError(f"needs hidden states of layers, and {type(self.network).__name__} shows none")
         if layer >= len(traces):
             raise NotApplicableError(f"needs layer {layer + 1}, and the network has {len(traces)}")
         return traces[layer].output.flatten(0, -2).T

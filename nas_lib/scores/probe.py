@@ -117,11 +117,17 @@ class Probe:
         return _pulled(self.passed.features().square().sum() / 2, self.weights())
 
     def jacobian(self) -> Tensor:
-        """Gradients of the sum of all features by what enters, one row per sample (n, ...). Raises NotApplicableError."""
+        """Gradients of the sum of all features by what enters, one row per sample (n, ...).
+
+        Raises NotApplicableError.
+        """
         return self.passed.entrance.rows(self._of_features[0].gradient)
 
     def states(self) -> list[Pulled]:
-        """Recurrent states of all steps and layers with gradients of the sum of all features. Raises NotApplicableError."""
+        """Recurrent states of all steps and layers with gradients of the sum of all features.
+
+        Raises NotApplicableError.
+        """
         return self._of_features[1:] or self._none("recurrent states")
 
     @cached_property

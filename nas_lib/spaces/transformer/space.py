@@ -58,8 +58,7 @@ class TransformerSpace(Settings):
     """Dropout of the embedding, of attention, and before every sum with what a block was given."""
 
     deviation: float = Field(default=0.02, gt=0)
-    """Standard deviation of the weights at the start; .02 is that of BERT. With networks as narrow as tens of units
-    attention then begins as a plain mean; 1 / sqrt(hidden size) keeps what goes through at its scale."""
+    """Standard deviation of the weights at the start. Default: that of BERT."""
 
     modality: ClassVar[str] = "sequences"
 
