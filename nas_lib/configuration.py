@@ -37,6 +37,7 @@ KINDS = {
     "experiment": "python -m nas_lib",
     "laboratory": "python -m nas_lib laboratory",
     "predictor_study": "python -m nas_lib predictors",
+    "score_study": "python -m nas_lib scores",
 }
 """What a configuration may be of, by the key it has, and the commands that take it."""
 ALLOWED = {

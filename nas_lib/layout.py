@@ -194,6 +194,36 @@ class StudyFolder(ComparedFolder):
         return self.path / problem / "journal.jsonl"
 
 
+@dataclass(frozen=True)
+class ScoreFolder(ComparedFolder):
+    """The files of one study of scores."""
+
+    @property
+    def configuration(self) -> Path:
+        """The study as it runs, defaults filled in."""
+        return self.path / "score_study.json"
+
+    def journal(self, benchmark: str, job: int) -> Path:
+        """The networks that one job has scored, one per line, after a line that says of what they are."""
+        return self.path / benchmark / f"job-{job}.jsonl"
+
+    def share(self, benchmark: str, job: int) -> Path:
+        """The scores of one job as a table."""
+        return self.path / benchmark / f"job-{job}.parquet"
+
+    def costs(self, benchmark: str) -> Path:
+        """What each score costs alone, as a table."""
+        return self.path / benchmark / "costs.parquet"
+
+    def scores(self, benchmark: str) -> Path:
+        """The scores of all networks of a benchmark as a table."""
+        return self.path / benchmark / "scores.parquet"
+
+    def analysis(self, benchmark: str) -> Path:
+        """What the scores of a benchmark have to do with what was measured."""
+        return self.path / benchmark / "analysis.json"
+
+
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a file as a whole or not at all: a reader never sees half of it, a kill leaves the old one.
 
