@@ -130,9 +130,7 @@ class NASBenchNLP(Settings):
             f"{failed:,} recipes have no loss, for all their trainings failed, and are left out.",
             "Losses are test losses of the last epoch, the only ones published.",
         ]
-        return Benchmark(
-            drawn(networks, self.networks), "PTB test loss (nats per word)", "lower", build, batch, notes
-        )
+        return Benchmark(drawn(networks, self.networks), "PTB test loss (nats per word)", "lower", build, batch, notes)
 
 
 class FlexiBERT(Settings):
@@ -245,13 +243,16 @@ class TableBenchmark(Settings):
         measured = numbers_of(frame, column_of(frame, self.measured, path), path)
         texts = frame[column_of(frame, self.genotype, path)].tolist()
         known = [
-            (row, text, float(value)) for row, (text, value) in enumerate(zip(texts, measured, strict=True), 1)
+            (row, text, float(value))
+            for row, (text, value) in enumerate(zip(texts, measured, strict=True), 1)
             if math.isfinite(value)
         ]
         found = [self._network(path, *each) for each in known]
         networks = merged(found)
         if len(networks) < FEWEST:
-            raise ProblemError(f"{path}: has {len(networks)} different networks with a result, allowed are {FEWEST} or more")
+            raise ProblemError(
+                f"{path}: has {len(networks)} different networks with a result, allowed are {FEWEST} or more"
+            )
         without = len(texts) - len(known)
 
         @cache
