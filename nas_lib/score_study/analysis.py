@@ -79,9 +79,21 @@ class Analysis(BaseModel):
     notes: list[str]
     correlations: list[Correlation]
     kept: list[Kept]
+    """Of every score."""
     leads: list[Lead]
     seeds: dict[str, list[float]]
     """Score -> tau of each seed alone, over all networks; none where there is one seed."""
+
+    @property
+    def scores(self) -> list[str]:
+        """All scores that apply to some network."""
+        return list(dict.fromkeys(one.score for one in self.kept))
+
+    def correlation(self, score: str, subset: Subset, coefficient: Coefficient) -> Correlation | None:
+        """One coefficient; None where it is not defined."""
+        wanted = (score, subset, coefficient)
+        found = (one for one in self.correlations if (one.score, one.subset, one.coefficient) == wanted)
+        return next(found, None)
 
 
 @dataclass(frozen=True)
