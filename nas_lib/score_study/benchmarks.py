@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field, StrictInt, model_validator
 
 from nas_lib.configuration import SLUG
+from nas_lib.experiment import misfit
 from nas_lib.problems.flexibert import SPACE, published
 from nas_lib.problems.known import there
 from nas_lib.problems.problem import ProblemError
@@ -217,12 +218,9 @@ class TableBenchmark(Settings):
         return titled(content)
 
     @model_validator(mode="after")
-    def _of_one_modality(self) -> TableBenchmark:
-        if self.space.modality != self.task.modality:
-            raise ValueError(
-                f"space {self.space.name!r} makes networks for {self.space.modality}, the task {self.task.name!r} has "
-                f"{self.task.modality}, allowed is the same"
-            )
+    def _space_and_task_fit(self) -> TableBenchmark:
+        if mistake := misfit(self.space, self.task):
+            raise ValueError(mistake)
         return self
 
     def file(self) -> Path:

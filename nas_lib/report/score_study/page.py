@@ -73,8 +73,8 @@ def _strongest(each: Benchmarked) -> Iterator[str]:
     published = each.published(score, "kendall")
     beside = "" if published is None else f", published {_signed(published)}"
     yield (
-        f"{networks}: of {counted(len(each.order), 'score')} {titled(score)} agrees most with {each.analysis.quantity}: "
-        f"Kendall's τ {_interval(one)}{beside}."
+        f"{networks}: of {counted(len(each.order), 'score')} {titled(score)} agrees most with "
+        f"{each.analysis.quantity}: Kendall's τ {_interval(one)}{beside}."
     )
     if not each.claimed(one.value):
         yield "Its sign is the opposite of what its authors claim: the higher it is, the worse the network."
@@ -210,8 +210,8 @@ def _setting(results: Results) -> dict[str, str]:
     study = results.study
     return {
         "Scores": f"{len(study.names)}, each on the same batch for all networks, in evaluation mode, without training",
-        "Seeds": f"{', '.join(map(str, study.seeds))}; each draws the weights and the batch, a network's score is the mean",
-        "Not finite": "ranks last in τ and ρ, and is left out of r; where a score does not apply the network is left out",
+        "Seeds": f"{listed([*map(str, study.seeds)])}; each draws weights and batch, and a network's score is the mean",
+        "Not finite": "ranks last in τ and ρ, is left out of r. Networks to which a score does not apply are left out",
         "Intervals": f"95 % percentile bootstrap over networks, {RESAMPLES:,} resamples, the same ones for all scores",
         "Best half, best tenth": "by what was measured; resamples are of these networks",
         "Choice": "The strongest score was chosen on the same networks, so its figure is a little flattering",

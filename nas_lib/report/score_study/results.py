@@ -136,9 +136,8 @@ class Results:
             kept += [its | one.model_dump() for one in each.analysis.kept]
             leads += [its | one.model_dump() for one in each.analysis.leads]
             costs.append(each.costs.assign(**its))
-            wide = each.frame.pivot_table(
-                index=["network", "measured", "seed"], columns="score", values="value", sort=False, dropna=False
-            )
+            rows = each.frame.set_index(["network", "measured", "seed", "score"])["value"]
+            wide = rows.unstack("score", sort=False)
             scores.append(wide.reset_index().assign(**its))
         frames = [*map(pd.DataFrame, (correlations, kept, leads)), *map(pd.concat, (costs, scores))]
         return dict(zip(TABLES, frames, strict=True))
