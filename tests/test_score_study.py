@@ -121,7 +121,7 @@ def test_the_published_benchmarks_have_the_networks_they_are_known_to_have(share
     assert len(recipes.networks) == 3371
     assert len(encoders.networks) == 491
     assert min(network.measured for network in recipes.networks) == pytest.approx(4.436, abs=5e-4)
-    few = NASBenchNLP(folder=shared_data, networks=20).benchmark().networks
+    few = recipes.only(20).networks
     assert len(few) == 20 and {network.name for network in few} < {network.name for network in recipes.networks}
 
 

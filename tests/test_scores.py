@@ -20,7 +20,6 @@ from nas_lib.spaces.generator import ErdosRenyi, GeneratorSpace
 from nas_lib.spaces.recurrent.language_model import language_model
 from nas_lib.spaces.recurrent.network import RecurrentNetwork
 from nas_lib.spaces.recurrent.recipes import from_recipe
-from nas_lib.spaces.recurrent.seeds import gru
 from nas_lib.tasks.data import SequenceShape, Shape, TextData
 
 ZERO = 99_988.48707
@@ -160,14 +159,12 @@ def test_scores_of_a_small_network_by_hand() -> None:
     weights = list(network.parameters())
 
     def gradient() -> list[Tensor]:
-        return list(torch.autograd.grad(loss_of(network(batch.inputs), batch.targets), weights))
+        return list(torch.autograd.grad(loss_of(network(batch.inputs), torch.tensor([[-7.0]]).double()), weights))
 
     before = gradient()
-    with torch.no_grad():
-        for weight, direction in zip(weights, before, strict=True):
-            weight += 1e-6 * direction
-    after = gradient()
-    curved = [(b - a).detach() / 1e-6 for a, b in zip(before, after, strict=True)]
+    for weight, direction in zip(weights, before, strict=True):
+        weight.data += 1e-6 * direction
+    curved = [(b - a) / 1e-6 for a, b in zip(before, gradient(), strict=True)]
     expected = -sum(float((w.detach() * c).sum()) for w, c in zip(Small().parameters(), curved, strict=True))
     assert found["grasp"] == pytest.approx(expected, rel=1e-4)
 
@@ -254,7 +251,7 @@ def test_hidden_covariance_correlates_units_whatever_the_batch(size: int) -> Non
 
 def test_layers_that_nobody_asks_for_are_not_run() -> None:
     network = language()
-    network.layers[1].forward = None  # type: ignore[assignment, method-assign]
+    network.layers[1].forward = None  # type: ignore[assignment]
     assert "hidden_covariance_1" in score(network, TOKENS, ["hidden_covariance_1"]).values
     with pytest.raises(TypeError):
         score(network, TOKENS, ["hidden_covariance_2"])
@@ -281,7 +278,7 @@ def test_hidden_saliency_follows_states_through_later_steps() -> None:
     )
     network = RecurrentNetwork(cell, SequenceShape(1, 1, tokens=False), 1)
     batch = Batch(torch.ones(1, 4, 1))
-    states = [layer.flatten() for layer, _ in network.through(batch.inputs)][0]
+    states = next(layer.detach().flatten() for layer, _ in network.through(batch.inputs))
     expected = sum(abs(float(state)) * (4 - step) for step, state in enumerate(states[:-1]))
     assert score(network, batch, ["hidden_saliency"]).values["hidden_saliency"] == pytest.approx(expected)
 
@@ -432,16 +429,16 @@ def test_scores_of_attention_by_hand() -> None:
     assert found["head_confidence"] == pytest.approx(heads)
     # A factor of 1 per sample and head, and the gradient with respect to it.
     outputs, shown = network.traced(batch.inputs)  # type: ignore[operator]
-    loss = loss_of(outputs, batch.targets)
+    loss = loss_of(outputs, torch.tensor([0, 1, 2, 1]))
     pulls = torch.autograd.grad(loss, [layer.heads for layer in shown], retain_graph=True)
     importance = sum(
-        float(abs((layer.heads[n, head] * pull[n, head]).sum()) / 4)
+        float((layer.heads[n, head] * pull[n, head]).sum().abs().detach() / 4)
         for layer, pull in zip(shown, pulls, strict=True) for n in range(4) for head in (0, 1)
     )  # fmt: skip
     assert found["head_importance"] == pytest.approx(importance)
     matrices = [linear.weight for layer in network.encoder_layers() for linear in layer.operation_linears()]  # type: ignore[operator]
     diversity = sum(
-        float(torch.linalg.svdvals(matrix).sum() * torch.linalg.svdvals(pull).sum())
+        float((torch.linalg.svdvals(matrix).sum() * torch.linalg.svdvals(pull).sum()).detach())
         for matrix, pull in zip(matrices, torch.autograd.grad(loss, matrices), strict=True)
     )
     assert found["synaptic_diversity"] == pytest.approx(diversity, rel=1e-4)

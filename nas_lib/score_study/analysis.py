@@ -120,7 +120,7 @@ def write_analysis(study: ScoreStudy, title: str) -> None:
     Raises:
         FileNotFoundError: a job is not done yet.
     """
-    frame, benchmark = collect(study, title), study.benchmark(title)
+    frame, benchmark = collect(study, title), study.chosen(title)
     found = scored(frame, benchmark.better)
     analysis = Analysis(
         networks=len(found.measured),

@@ -5,7 +5,7 @@ To add one: a class like these, and its name in `BenchmarkSettings`.
 
 from __future__ import annotations
 
-import gzip
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +20,6 @@ from pydantic import Field, StrictInt, model_validator
 from nas_lib.configuration import SLUG
 from nas_lib.experiment import misfit
 from nas_lib.problems.flexibert import SPACE, published
-from nas_lib.problems.known import there
 from nas_lib.problems.problem import ProblemError
 from nas_lib.problems.table import column_of, numbers_of, read_frame, titled
 from nas_lib.randomness import generator
@@ -69,6 +68,19 @@ class Benchmark:
     notes: Sequence[str] = ()
     """What was merged or left out, as sentences."""
 
+    @property
+    def digest(self) -> str:
+        """Of the networks and their results."""
+        content = [(network.name, network.genotype, network.measured) for network in self.networks]
+        return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+    def only(self, count: int | None) -> Benchmark:
+        """The same with so many of the networks, in their order; always the same ones."""
+        if count is None or count >= len(self.networks):
+            return self
+        chosen = generator(0, "score study", "networks").choice(len(self.networks), count, replace=False)
+        return replace(self, networks=[self.networks[place] for place in sorted(chosen.tolist())])
+
 
 class NASBenchNLP(Settings):
     """Recurrent cells trained as language models on Penn Treebank (Klyuchnikov et al. 2022): all that have a loss.
@@ -94,25 +106,12 @@ class NASBenchNLP(Settings):
     """Different words."""
     folder: DataFolder = None
 
-    def file(self) -> Path:
-        """The table. Raises ProblemError: it is missing."""
-        return there(self.folder, "nas-bench-nlp/ptb_recipes.json.gz", "the sources named in docs/proxies.md")
-
-    def refuse_missing_data(self) -> None:
-        """Raises ProblemError: the table is missing."""
-        self.file()
-
     def benchmark(self) -> Benchmark:
         """The benchmark. Raises ProblemError: the table is missing or damaged."""
-        path = self.file()
-        try:
-            entries = json.loads(gzip.decompress(path.read_bytes()))
-            losses = {str(entry["id"]): [float(loss) for loss in entry["ptb_test_loss"]] for entry in entries}
-            recipes = {str(entry["id"]): dict(entry["recipe"]) for entry in entries}
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise ProblemError(f"{path}: cannot be read as the recipes of NAS-Bench-NLP ({error})") from None
-        networks = [Network(name, recipes[name], float(np.mean(its))) for name, its in losses.items() if its]
-        failed = len(losses) - len(networks)
+        from nas_lib.problems.recipes import trained_recipes
+
+        recipes = trained_recipes(self.folder)
+        networks = [Network(str(one.number), one.recipe, one.loss) for one in recipes if one.runs]
 
         def build(network: Network) -> nn.Module:
             from nas_lib.spaces.recurrent.language_model import language_model
@@ -128,10 +127,10 @@ class NASBenchNLP(Settings):
 
         notes = [
             "Recipes that the benchmark holds several times are one network here, its loss the mean of all their runs.",
-            f"{failed:,} recipes have no loss, for all their trainings failed, and are left out.",
+            f"{len(recipes) - len(networks):,} recipes have no loss, for all their trainings failed, and are left out.",
             "Losses are test losses of the last epoch, the only ones published.",
         ]
-        return Benchmark(drawn(networks, self.networks), "PTB test loss (nats per word)", "lower", build, batch, notes)
+        return Benchmark(networks, "PTB test loss (nats per word)", "lower", build, batch, notes)
 
 
 class FlexiBERT(Settings):
@@ -152,14 +151,6 @@ class FlexiBERT(Settings):
     vocabulary: Size = 1000
     """Different words."""
     folder: DataFolder = None
-
-    def file(self) -> Path:
-        """The table. Raises ProblemError: it is missing."""
-        return there(self.folder, "flexibert/BERT_benchmark.json.gz", "the sources named in docs/proxies.md")
-
-    def refuse_missing_data(self) -> None:
-        """Raises ProblemError: the table is missing."""
-        self.file()
 
     def benchmark(self) -> Benchmark:
         """The benchmark. Raises ProblemError: the table is missing or damaged."""
@@ -182,9 +173,7 @@ class FlexiBERT(Settings):
             words = random_tokens(self.vocabulary, self.batch, self.steps, rng)
             return replace(words, targets=torch.from_numpy(rng.permutation(np.arange(self.batch) % CLASSES)))
 
-        return Benchmark(
-            drawn(networks, self.networks), "GLUE score (%)", "higher", build, batch, [*_merging(found, networks)]
-        )
+        return Benchmark(networks, "GLUE score (%)", "higher", build, batch, [*_merging(found, networks)])
 
 
 class TableBenchmark(Settings):
@@ -223,20 +212,15 @@ class TableBenchmark(Settings):
             raise ValueError(mistake)
         return self
 
-    def file(self) -> Path:
-        """The table. Raises ProblemError: it is missing."""
+    def refuse_missing_table(self) -> None:
+        """Raises ProblemError: the table is missing."""
         if not self.path.exists():
             raise ProblemError(f"{self.path}: is missing")
-        return self.path
-
-    def refuse_missing_data(self) -> None:
-        """Fetches the data of the task if need be. Raises ProblemError, DataError: table or data is missing."""
-        self.file()
-        self.task.facts()
 
     def benchmark(self) -> Benchmark:
         """The benchmark. Raises ProblemError: the table is missing, or has no such columns or genotypes."""
-        path = self.file()
+        self.refuse_missing_table()
+        path = self.path
         frame = read_frame(path)
         measured = numbers_of(frame, column_of(frame, self.measured, path), path)
         texts = frame[column_of(frame, self.genotype, path)].tolist()
@@ -268,7 +252,7 @@ class TableBenchmark(Settings):
         notes = [*_merging(found, networks)]
         if without:
             notes.append(f"{without:,} rows have no finite result and are left out.")
-        return Benchmark(drawn(networks, self.networks), self.measured, self.better, build, batch, notes)
+        return Benchmark(networks, self.measured, self.better, build, batch, notes)
 
     def _network(self, path: Path, row: int, text: object, value: float) -> tuple[str, Network]:
         try:
@@ -297,11 +281,3 @@ def merged(networks: Iterable[tuple[str, Network]]) -> list[Network]:
 def _merging(found: Sequence[object], networks: Sequence[Network]) -> Iterator[str]:
     if repeats := len(found) - len(networks):
         yield f"{repeats} of {len(found):,} repeat an earlier network: each is one here, its result the mean."
-
-
-def drawn(networks: Sequence[Network], count: int | None) -> Sequence[Network]:
-    """So many of the networks, in their order; always the same ones."""
-    if count is None or count >= len(networks):
-        return networks
-    chosen = generator(0, "score study", "networks").choice(len(networks), count, replace=False)
-    return [networks[place] for place in sorted(chosen.tolist())]

@@ -6,7 +6,6 @@ one with more scores, seeds or networks keeps what it has.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
@@ -65,9 +64,12 @@ def run(study: ScoreStudy, title: str, job: int) -> None:
     Raises:
         UserError: the table or the data of the benchmark cannot be used.
     """
-    benchmark, names, journal = study.benchmark(title), study.names, study.folder.journal(title, job)
+    whole, names, journal = study.benchmark(title), study.names, study.folder.journal(title, job)
+    benchmark = whole.only(study.settings_of_benchmark(title).networks)
+    # What scores depend on beside network, seed and name: if it changes, they are worthless.
+    head = {"benchmark": study.benchmark_content(title), "networks": whole.digest}
     found: dict[tuple[str, int], Scoring] = {}
-    for one in journals.begin(journal, _head(study, title), Scoring):
+    for one in journals.begin(journal, head, Scoring):
         _join(found, one)
     networks = benchmark.networks[job :: study.jobs]
     cases = [(network, seed) for network in networks for seed in study.seeds]
@@ -89,12 +91,6 @@ def run(study: ScoreStudy, title: str, job: int) -> None:
     write_frame(
         study.folder.share(title, job), table(networks, [found[each.name, seed] for each, seed in cases], names)
     )
-
-
-def _head(study: ScoreStudy, title: str) -> dict[str, Any]:
-    """What scores depend on beside network, seed and name: if it changes, they are worthless."""
-    table = hashlib.blake2b(study.settings_of_benchmark(title).file().read_bytes(), digest_size=16).hexdigest()
-    return {"benchmark": study.benchmark_content(title), "table": table}
 
 
 def _join(found: dict[tuple[str, int], Scoring], one: Scoring) -> None:
@@ -199,7 +195,7 @@ def collect(study: ScoreStudy, title: str) -> pd.DataFrame:
     import pandas as pd
 
     shares = [pd.read_parquet(study.folder.share(title, job)) for job in range(study.jobs)]
-    order = {network.name: place for place, network in enumerate(study.benchmark(title).networks)}
+    order = {network.name: place for place, network in enumerate(study.chosen(title).networks)}
     whole = pd.concat([share for share in shares if len(share)], ignore_index=True)
     whole = whole.sort_values("network", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     write_frame(study.folder.scores(title), whole)
@@ -213,7 +209,7 @@ def time_alone(study: ScoreStudy, title: str) -> None:
     """
     import pandas as pd
 
-    benchmark, seed = study.benchmark(title), study.seeds[0]
+    benchmark, seed = study.chosen(title), study.seeds[0]
     batch = benchmark.batch(generator(seed, "score study", "batch"))
     networks = benchmark.networks[:TIMED]
     with single_thread():

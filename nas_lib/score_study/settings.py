@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -20,9 +21,10 @@ from nas_lib.configuration import (
     refuse_other_kind,
 )
 from nas_lib.experiment import Tracking
+from nas_lib.laboratory.settings import every
 from nas_lib.layout import ScoreFolder
 from nas_lib.score_study.benchmarks import Benchmark, BenchmarkSettings, TableBenchmark
-from nas_lib.settings import Settings, UserError
+from nas_lib.settings import Settings
 
 
 class ScoreStudy(Settings):
@@ -79,8 +81,12 @@ class ScoreStudy(Settings):
         return next(benchmark for benchmark in self.benchmarks if benchmark.title == title)
 
     def benchmark(self, title: str) -> Benchmark:
-        """The benchmark of that title, its table read. Raises ProblemError: the table cannot be used."""
+        """The benchmark of that title, its table read, whole. Raises ProblemError: the table cannot be used."""
         return self.settings_of_benchmark(title).benchmark()
+
+    def chosen(self, title: str) -> Benchmark:
+        """The same with the networks that are scored. Raises ProblemError: the table cannot be used."""
+        return self.benchmark(title).only(self.settings_of_benchmark(title).networks)
 
     def benchmark_content(self, title: str) -> dict[str, Any]:
         """The settings of a benchmark that decide what it is."""
@@ -99,29 +105,22 @@ class ScoreStudy(Settings):
         networks = self.settings_of_benchmark(title).networks
         return json.dumps(content | {"benchmark": self.benchmark_content(title), "networks": networks})
 
-    def refuse_missing_data(self) -> None:
-        """Raises UserError: tables and data that cannot be used, one line each."""
-        mistakes = []
-        for benchmark in self.benchmarks:
-            try:
-                benchmark.refuse_missing_data()
-            except UserError as error:
-                mistakes.append(str(error))
-        if mistakes:
-            raise ConfigurationError("\n".join(dict.fromkeys(mistakes)))
+    def refuse_missing_tables(self) -> None:
+        """Raises ProblemError: tables of the user's own are missing, one line each."""
+        every(one.refuse_missing_table for one in self.benchmarks if isinstance(one, TableBenchmark))
 
     def checked_benchmarks(self) -> dict[str, Benchmark]:
-        """Every benchmark by its title. Raises UserError: tables that cannot be used, one line each."""
-        self.refuse_missing_data()
-        found, mistakes = {}, []
-        for title in self.titles:
-            try:
-                found[title] = self.benchmark(title)
-            except UserError as error:
-                mistakes.append(str(error))
-        if mistakes:
-            raise ConfigurationError("\n".join(dict.fromkeys(mistakes)))
-        return found
+        """Every benchmark by its title, its table read and its data fetched if need be.
+
+        Raises:
+            ProblemError: tables that cannot be used, one line each.
+            DataError: data is missing or damaged.
+        """
+        found = every(partial(self.chosen, title) for title in self.titles)
+        for one in self.benchmarks:
+            if isinstance(one, TableBenchmark):
+                one.task.facts()
+        return dict(zip(self.titles, found, strict=True))
 
 
 def load(path: Path) -> ScoreStudy:

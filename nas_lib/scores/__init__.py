@@ -43,21 +43,22 @@ def score(network: nn.Module, batch: Batch, names: Sequence[str], seed: int = 0)
     Raises:
         ScoreError: a score does not exist.
     """
+    import torch
+
     from nas_lib.scores.catalogue import SCORES
     from nas_lib.scores.passes import NotApplicableError
-    from nas_lib.scores.probe import WITHOUT_GRAPH, Probe, evaluating
+    from nas_lib.scores.probe import evaluating, probes
 
     for name in names:
         if name not in SCORES:
             near = get_close_matches(name, SCORES, 1)
             raise ScoreError(f"score {name!r}: allowed are {', '.join(near or SCORES)}")
-    needs = frozenset(need for name in names for need in SCORES[name].needs)
     values, inapplicable = {}, {}
-    with evaluating(network, graph=not needs <= WITHOUT_GRAPH):
-        probe = Probe(network, batch, needs, seed)
-        for name in names:
+    with evaluating(network):
+        for name, probe in probes(network, batch, {name: SCORES[name].needs for name in names}, seed).items():
             try:
-                values[name] = SCORES[name].compute(probe)
+                with torch.set_grad_enabled(probe.graph):
+                    values[name] = SCORES[name].compute(probe)
             except NotApplicableError as reason:
                 inapplicable[name] = str(reason)
     return Scored(values, inapplicable)
@@ -65,9 +66,7 @@ def score(network: nn.Module, batch: Batch, names: Sequence[str], seed: int = 0)
 
 def ranks(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks (n,) of the values of one score, the best highest, equal ones alike; those not finite share the lowest."""
-    from scipy.stats import rankdata
-
     found = np.asarray(values, dtype=float)
-    found = np.where(np.isfinite(found), found, -np.inf)
-    ranked: NDArray[np.float64] = rankdata(found)
+    _, places, counts = np.unique(np.where(np.isfinite(found), found, -np.inf), return_inverse=True, return_counts=True)
+    ranked: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[places]
     return ranked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Never
@@ -15,6 +15,7 @@ from nas_lib.randomness import seed_of
 from nas_lib.scores.attention import Trace
 from nas_lib.scores.batch import Batch, classes_of, last, loss_of
 from nas_lib.scores.passes import NotApplicableError, Pass, Watch, forward_pass
+from nas_lib.spaces.recurrent.network import RecurrentNetwork
 
 Need = Literal[
     "size",
@@ -53,9 +54,9 @@ class Probe:
 
     def __init__(self, network: nn.Module, batch: Batch, needs: frozenset[Need], seed: int = 0) -> None:
         self.network, self.batch, self.needs, self.seed = network, batch, needs, seed
-        self.slow = bool(needs & BLOCK_BY_BLOCK)
+        self.graph = not needs <= WITHOUT_GRAPH
         self.watch = Watch(codes="activations" in needs, maps="layer gradient" in needs)
-        self.passed: Pass = forward_pass(network, batch.inputs, self.watch, slow=self.slow)
+        self.passed: Pass = forward_pass(network, batch.inputs, self.watch, slow=bool(needs & BLOCK_BY_BLOCK))
         self._noisy: dict[float, Tensor] = {}
 
     def weights(self) -> list[nn.Parameter]:
@@ -212,17 +213,31 @@ def _pulled(of: Tensor, values: Sequence[Tensor], *, differentiable: bool = Fals
     ]
 
 
+def probes(network: nn.Module, batch: Batch, needs: Mapping[str, frozenset[Need]], seed: int = 0) -> dict[str, Probe]:
+    """Per name the probe to ask: one for all, of recurrent networks one more for what is run block by block.
+
+    Args:
+        needs: of each name.
+    """
+    slow = {name for name, own in needs.items() if own & BLOCK_BY_BLOCK}
+    groups = [slow, needs.keys() - slow] if isinstance(network, RecurrentNetwork) else [needs.keys()]
+    found: dict[str, Probe] = {}
+    for group in groups:
+        probe = Probe(network, batch, frozenset(need for name in group for need in needs[name]), seed)
+        found |= dict.fromkeys(group, probe)
+    return {name: found[name] for name in needs}
+
+
 @contextmanager
-def evaluating(network: nn.Module, *, graph: bool) -> Iterator[None]:
-    """In evaluation mode, all parameters with gradients or none; afterwards as before."""
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """In evaluation mode, all parameters with gradients; afterwards as before."""
     modes = [(module, module.training) for module in network.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:
         network.eval()
         for parameter, _ in wanted:
             parameter.requires_grad_(True)
-        with torch.set_grad_enabled(graph):
-            yield
+        yield
     finally:
         for module, training in modes:
             module.training = training

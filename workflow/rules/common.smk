@@ -41,7 +41,7 @@ def read_configuration() -> Experiment | Laboratory | PredictorStudy | ScoreStud
             found.refuse_missing_tables()
         elif isinstance(content, dict) and "score_study" in content:
             found = score_study.parse(content, source)
-            found.refuse_missing_data()
+            found.refuse_missing_tables()
         else:
             found = experiment.parse(content, source)
             experiment.refuse_other_settings(found, source)
