@@ -390,7 +390,7 @@ def misfit(space: SpaceSettings, task: TaskSettings) -> str | None:
     if isinstance(task, SequenceTask) and task.stepwise and "whole" in space.operators():
         return (
             f"{task.name!r} asks for an answer at every step, but networks of the space {space.name!r} read a sequence "
-            "as a whole; allowed are labelled-text and adding"
+            "as a whole; allowed is a task with one answer for each, such as labelled-text"
         )
     return None
 

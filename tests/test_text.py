@@ -265,7 +265,7 @@ def test_words_and_signs_are_apart_and_small() -> None:
 
 def test_texts_are_cut_at_their_end_and_padded_at_their_beginning(table: LabelledText) -> None:
     data = table.for_search()
-    assert data.shape == SequenceShape(9, 2, tokens=True)
+    assert data.shape == SequenceShape(9, 2, tokens=True, length=6, padding=0)
     assert data.train.inputs.shape == (24, 6)
     long = table.model_copy(update={"length": 12}).for_search().train.inputs
     assert (long[:, :2] == 0).all()

@@ -40,7 +40,6 @@ from nas_lib.strategies.request import Plan, Request, Strategy
 from nas_lib.tasks.data import SequenceShape
 from tests.test_experiment import mistakes
 
-TABLE = Path("/work/shared/data/flexibert/BERT_benchmark.json.gz")
 OPERATIONS = ("SA-SDP", "SA-WMA", "LT-DFT", "LT-DCT", "DSC-5", "DSC-9")
 SHAPE = SequenceShape(inputs=20, outputs=2, tokens=True, length=9, padding=0)
 LAYER = Layer("SA-SDP", heads=2, feed_forward=12, stacks=1)
@@ -165,7 +164,7 @@ def test_what_no_encoder_can_be_is_one_clear_line(changes: dict[str, Any], line:
 def test_an_answer_at_every_step_is_not_for_them(task: str) -> None:
     assert mistakes(task={"name": task}, space={"name": "transformer"}) == [
         f"my.yaml: task: {task!r} asks for an answer at every step, but networks of the space 'transformer' read a "
-        "sequence as a whole; allowed are labelled-text and adding"
+        "sequence as a whole; allowed is a task with one answer for each, such as labelled-text"
     ]
 
 
@@ -310,6 +309,17 @@ def test_the_linear_layers_of_a_layer_are_in_two_groups() -> None:
     assert [linear.out_features for linear in layer.feed_forward_linears()] == [12, 12, 12, 8]
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_linear_layer_is_used_once(operation: str) -> None:
+    (layer,) = (network := network_of(replace(LAYER, operation=operation))).encoder_layers()
+    used: list[torch.nn.Module] = []
+    linears = layer.operation_linears() + layer.feed_forward_linears()
+    for linear in linears:
+        linear.register_forward_hook(lambda module, *_: used.append(module))
+    network(inputs_of())
+    assert len(used) == len(linears) == len(set(used))
+
+
 def test_costs_are_of_a_whole_sequence() -> None:
     network = network_of(LAYER)
     steps, hidden, embedding, width = 9, 8, 6, 12
@@ -345,9 +355,10 @@ def test_a_drawing_goes_from_input_to_output_and_names_every_choice() -> None:
 # --- the published table ---------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not TABLE.exists(), reason="the table of 500 transformers is not here")
-def test_the_table_has_the_published_draws_and_scores(drawn: list[Genotype]) -> None:
-    found = published(TABLE.parent.parent)
+def test_the_table_has_the_published_draws_and_scores(drawn: list[Genotype], shared_data: Path) -> None:
+    if not (shared_data / "flexibert").is_dir():
+        pytest.skip("the folder flexibert is not among the shared data")
+    found = published(shared_data)
     assert [one.genotype for one in found] == drawn
     assert found[0].scores["glue"] == 74.73375
     assert found[0].scores["cola"] == 42.69

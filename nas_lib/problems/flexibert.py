@@ -35,8 +35,8 @@ class Published:
 def published(folder: Path | None = None) -> list[Published]:
     """All 500, in the order they were drawn in; 9 of them repeat an earlier one with scores of their own.
 
-    As they were trained the operations had no effect, and the first feed-forward layer was 4 times as wide as the hidden
-    size: see docs/transformers.md.
+    As they were trained the operations had no effect, and the first feed-forward layer was 4 times as wide as the
+    hidden size: see docs/transformers.md.
 
     Args:
         folder: of all data sets, as in configurations.

@@ -95,7 +95,10 @@ class Attention(nn.Module):
 
     def forward(self, values: Tensor, tokens: Tokens) -> Mixed:
         """Mix (n, time, hidden)."""
-        query = self.query(values)
+        return self.attend(self.query(values), values, tokens)
+
+    def attend(self, query: Tensor, values: Tensor, tokens: Tokens) -> Mixed:
+        """The same with the queries (n, time, size), for those who need them too."""
         query, key, value = (
             split(each, self.heads)
             for each in (query if self.weight is None else self.weight(query), self.key(values), self.value(values))
@@ -188,8 +191,9 @@ class MixedAttention(nn.Module):
 
     def forward(self, values: Tensor, tokens: Tokens) -> Mixed:
         """Mix (n, time, hidden)."""
-        attending, attention = self.attention(values, tokens)
-        convolved = self.convolution(values, self.attention.query(values), tokens)
+        query = self.attention.query(values)
+        attending, attention = self.attention.attend(query, values, tokens)
+        convolved = self.convolution(values, query, tokens)
         return Mixed(torch.cat([attending, convolved], dim=1), attention)
 
 
