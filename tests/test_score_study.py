@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -364,6 +365,11 @@ def test_the_shipped_study_is_of_all_scores_on_both_benchmarks() -> None:
     found = load(ROOT / "config" / "proxies.yaml")
     assert found.titles == ["nas-bench-nlp", "flexibert"]
     assert found.scores is None
+
+
+def test_the_example_of_a_table_of_ones_own_is_valid() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "proxies.md").read_text(), re.DOTALL)
+    assert parse(yaml.safe_load(example), "mine.yaml").titles == ["mine"]
 
 
 def test_a_study_of_something_else_is_refused_in_one_line() -> None:
