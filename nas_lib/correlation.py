@@ -110,7 +110,8 @@ def pearson(first: Series, second: Series, counts: Counts) -> Series:
     """Pearson's r of two series (n,) in each resample, (B,). nan where a series does not vary."""
     x, y = (_scaled(values) for values in (first, second))
     sums = np.stack([x, y, x * x, y * y, x * y], axis=1)
-    mean_x, mean_y, square_x, square_y, product = (counts @ sums / counts.sum(axis=1, keepdims=True)).T
+    with np.errstate(invalid="ignore"):  # a resample may have none of these items
+        mean_x, mean_y, square_x, square_y, product = (counts @ sums / counts.sum(axis=1, keepdims=True)).T
     return _ratio(product - mean_x * mean_y, _variance(square_x, mean_x) * _variance(square_y, mean_y))
 
 

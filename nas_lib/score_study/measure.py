@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -52,10 +53,9 @@ class Scoring(BaseModel):
     seconds: float
     """CPU seconds, to build the network included."""
 
-    @property
-    def known(self) -> set[str]:
-        """The scores of which it says something."""
-        return {*self.values, *self.inapplicable, *self.failed}
+    def __contains__(self, score: str) -> bool:
+        """Whether there is nothing more to learn of a score: what failed is tried again."""
+        return score in self.values or score in self.inapplicable
 
 
 def run(study: ScoreStudy, title: str, job: int) -> None:
@@ -75,7 +75,7 @@ def run(study: ScoreStudy, title: str, job: int) -> None:
     cases = [(network, seed) for network in networks for seed in study.seeds]
     missing = {
         (network.name, seed): [
-            name for name in names if (network.name, seed) not in found or name not in found[network.name, seed].known
+            name for name in names if (network.name, seed) not in found or name not in found[network.name, seed]
         ]
         for network, seed in cases
     }
@@ -97,13 +97,16 @@ def _join(found: dict[tuple[str, int], Scoring], one: Scoring) -> None:
     """Add what a line says to what lines before it said of the same network and seed."""
     before = found.get((one.network, one.seed))
     if before is not None:
-        one = one.model_copy(
-            update={
-                "values": before.values | one.values,
-                "inapplicable": before.inapplicable | one.inapplicable,
-                "failed": before.failed | one.failed,
-                "seconds": before.seconds + one.seconds,
-            }
+        values, inapplicable = before.values | one.values, before.inapplicable | one.inapplicable
+        one = Scoring(
+            network=one.network,
+            seed=one.seed,
+            values=values,
+            inapplicable=inapplicable,
+            failed={
+                name: why for name, why in (before.failed | one.failed).items() if name not in values | inapplicable
+            },
+            seconds=before.seconds + one.seconds,
         )
     found[one.network, one.seed] = one
 
@@ -139,9 +142,7 @@ def _scores(network: nn.Module, batch: Batch, names: Sequence[str], seed: int) -
         if len(names) == 1:
             return {}, {}, {names[0]: _line(error)}
         parts = [_scores(network, batch, [name], seed) for name in names]
-        values, inapplicable, failed = (
-            {key: its[key] for its in each for key in its} for each in zip(*parts, strict=True)
-        )
+        values, inapplicable, failed = (dict(ChainMap(*its)) for its in zip(*parts, strict=True))
         return values, inapplicable, failed
     return together.values, together.inapplicable, {}
 
@@ -169,6 +170,7 @@ def table(networks: Sequence[Network], scorings: Sequence[Scoring], names: Seque
     import pandas as pd
 
     measured = {network.name: network.measured for network in networks}
+    columns = ["network", "measured", "seed", "score", "value", "reason", "failure", "seconds"]
     rows = [
         {
             "network": one.network,
@@ -183,7 +185,7 @@ def table(networks: Sequence[Network], scorings: Sequence[Scoring], names: Seque
         for one in scorings
         for name in names
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=columns)
 
 
 def collect(study: ScoreStudy, title: str) -> pd.DataFrame:

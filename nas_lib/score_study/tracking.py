@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 
 from nas_lib.mlflow_store import Projection, Synced, bring_all_in_line, flat, ms
 from nas_lib.score_study.analysis import Analysis
@@ -49,6 +50,6 @@ def _run(
         started=finished,
         finished=finished,
         params=flat(settings | {"networks": analysis.networks, "measured": analysis.quantity}),
-        points=[(metric, value, ms(finished), 0) for metric, value in metrics.items()],
+        points=[(metric, value, ms(finished), 0) for metric, value in metrics.items() if isfinite(value)],
         tags={"kind": "score", "benchmark": title, "score": score},
     )

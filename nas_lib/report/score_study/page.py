@@ -145,7 +145,6 @@ def _benchmark(number: int, each: Benchmarked) -> dict[str, Any]:
         "subsets": [_subsets(each, score) for score in each.order],
         "sizes": listed([f"{_size(each, share):,}" for share in [*SUBSETS.values()][1:]]),
         "baseline": next((titled(lead.baseline) for lead in analysis.leads if lead.subset == "all"), None),
-        "options": bool(each.order),
         "costs": [[titled(score), f"{1000 * its:.3g}"] for score, its in each.seconds.items()],
         "timed": each.costs["network"].nunique(),
         "together": f"{seconds.mean():.2g} s of CPU for all {len(analysis.scores)} of one network",
@@ -203,7 +202,7 @@ def _ends(interval: Any) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.0f} %"
+    return f"{100 * value:.0f} %" if np.isfinite(value) else "none there"
 
 
 def _setting(results: Results) -> dict[str, str]:
