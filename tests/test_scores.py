@@ -492,6 +492,28 @@ def test_flops_of_a_sequence_are_those_of_all_its_steps() -> None:
     assert score(network, TOKENS, ["flops"]).values["flops"] == 10 * per_step
 
 
+def test_sizes_of_a_network_for_images_are_those_of_its_plan() -> None:
+    space = GeneratorSpace(levels=(ErdosRenyi(model="ER", nodes=3, p=1.0),), parameters=3000, head_channels=8)
+    shape, genotype = Shape(3, 16, 16, classes=4), space.sample(np.random.default_rng(0))
+    batch = Batch(torch.randn(2, 3, 16, 16), torch.tensor([0, 3]))
+    found = score(space.build(genotype, shape), batch, ["parameters", "flops", "depth", "nodes"]).values
+    plan = space.plan(genotype, shape)
+    assert (found["parameters"], found["flops"]) == (plan.parameters(), plan.flops())
+    # Two convolutions of the stem, three operations in a row, two layers of the head; beside them a convolution that
+    # widens what the first operation gives for the last one.
+    assert (found["depth"], found["nodes"]) == (7, 8)
+
+
+def test_fisher_of_a_convolution_by_hand() -> None:
+    # a = 2 x per pixel, L = (sum of a - 0)^2: dL/da = 2 sum(a), sum over pixels of a dL/da = 2 sum(a)^2.
+    network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(3, 1, bias=False))
+    network[0].weight.data.fill_(2)
+    network[2].weight.data.fill_(1)
+    batch = Batch(torch.tensor([1.0, 2, 3]).view(1, 1, 1, 3), torch.zeros(1, 1))
+    found = score(network, batch, ["fisher"]).values["fisher"]
+    assert found == pytest.approx(2 * 0.5 * (2 * 12**2) ** 2), "both layers have the same product"
+
+
 # --- batches ---------------------------------------------------------------------------------------
 
 

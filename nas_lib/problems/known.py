@@ -22,8 +22,8 @@ MILLION = 1e6
 UNITS = {"error": "%", "flops": "M", "parameters": "M", "macs": "M", "latency": "ms"}
 
 
-def table_file(folder: Path | None, file: str, source: str) -> Path:
-    """A file of the data folder. Raises ProblemError: it is missing."""
+def there(folder: Path | None, file: str, source: str) -> Path:
+    """The path of a table in the data folder. Raises ProblemError: it is missing."""
     path = data_folder(folder) / file
     if not path.exists():
         raise ProblemError(f"{path}: is missing; put it there by hand, from {source}")
@@ -46,7 +46,7 @@ class NASBenchMacro(Settings):
 
     def file(self) -> Path:
         """The table. Raises ProblemError: it is missing."""
-        return table_file(
+        return there(
             self.folder,
             "nas-bench-macro/nas-bench-macro_cifar10.json.gz",
             "the repository xiusu/NAS-Bench-Macro (data/nas-bench-macro_cifar10.json, compressed)",
@@ -98,7 +98,7 @@ class NASBench201(Settings):
 
     def file(self) -> Path:
         """The table. Raises ProblemError: it is missing."""
-        return table_file(self.folder, "nas-bench-201/cifar10.csv.gz", "the sources named in docs/laboratory.md")
+        return there(self.folder, "nas-bench-201/cifar10.csv.gz", "the sources named in docs/laboratory.md")
 
     def problem(self) -> Problem:
         """The problem. Raises ProblemError."""
@@ -143,9 +143,7 @@ class OFAMobileNetV3(Settings):
 
     def file(self) -> Path:
         """The table. Raises ProblemError: it is missing."""
-        return table_file(
-            self.folder, "ofa-mbv3-dynas/ofa-mbv3-dynas.csv.gz", "the sources named in docs/laboratory.md"
-        )
+        return there(self.folder, "ofa-mbv3-dynas/ofa-mbv3-dynas.csv.gz", "the sources named in docs/laboratory.md")
 
     def problem(self) -> Problem:
         """The problem. Raises ProblemError."""

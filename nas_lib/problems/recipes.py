@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas_lib.problems.known import table_file
+from nas_lib.problems.known import there
 from nas_lib.problems.problem import ProblemError
 from nas_lib.spaces.recurrent.cell import CellError
 from nas_lib.spaces.recurrent.recipes import Recipe, from_recipe
@@ -47,7 +47,7 @@ def trained_recipes(folder: Path | None = None) -> list[TrainedRecipe]:
         ProblemError: the table is missing or cannot be read.
     """
     source = "the repositories fmsnew/nas-bench-nlp-release and aaronserianni/training-free-nas, joined by recipe"
-    path = table_file(folder, "nas-bench-nlp/ptb_recipes.json.gz", source)
+    path = there(folder, "nas-bench-nlp/ptb_recipes.json.gz", source)
     try:
         rows = json.loads(gzip.decompress(path.read_bytes()))
         found = [_row(row) for row in rows]

@@ -84,7 +84,8 @@ def activation_distance(probe: Probe) -> float:
 
 def synflow(probe: Probe) -> float:
     """sum abs(w dR/dw), R the sum of all outputs for inputs of ones with all parameters replaced by their absolute
-    values, in float64, batch normalisation passed by (Tanaka et al. 2020, arXiv 2006.05467)."""
+    values, in float64; batch normalisation is passed by, layer normalisation is not (Tanaka et al. 2020, arXiv
+    2006.05467)."""
     return _total((each.value * each.gradient).abs() for each in probe.positive())
 
 
