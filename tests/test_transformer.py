@@ -343,12 +343,12 @@ def test_a_drawing_goes_from_input_to_output_and_names_every_choice() -> None:
     graph = SPACE.graph(SPACE.genotype(Encoder(128, (LAYER_128, replace(LAYER_128, operation="LT-DFT", stacks=1)))))
     labels = [graph.nodes[node]["label"] for node in graph]
     assert labels == [
-        *("input", "embed", "9 x 4", "add", "1024", "1024", "1024", "add"),
-        *("DFT x 4", "add", "1024", "add", "mean", "output"),
+        *("input", "embed", "DSC-9 x 4", "add", "1024", "1024", "1024", "add"),
+        *("LT-DFT x 4", "add", "1024", "add", "mean", "output"),
     ]
     assert [node for node in graph if graph.in_degree(node) == 2] == [3, 7, 9, 11]
     svg = drawing.svg(graph, "an encoder")
-    for label in ("9 x 4", "DFT x 4", "1024", "attention and convolution x heads"):
+    for label in ("DSC-9 x 4", "LT-DFT x 4", "1024", "attention and convolution x heads"):
         assert label in svg
 
 

@@ -42,7 +42,7 @@ def diagram(encoder: Encoder) -> networkx.DiGraph[int]:
 
     value = add("operation", "embed", ENDS, add("input", "input", ENDS))
     for layer in encoder.layers:
-        mixed = add("operation", f"{layer.kind} x {layer.heads}", FAMILIES[layer.family], value)
+        mixed = add("operation", f"{layer.operation} x {layer.heads}", FAMILIES[layer.family], value)
         value = inner = add("merge", "add", ENDS, value, mixed)
         for _ in range(layer.stacks):
             inner = add("operation", str(layer.feed_forward), FEED_FORWARD, inner)
