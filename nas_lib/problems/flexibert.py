@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas_lib.problems.known import table_file
+from nas_lib.problems.known import there
 from nas_lib.problems.problem import ProblemError
 from nas_lib.records import Genotype
 from nas_lib.spaces.transformer.encoder import Encoder, Layer
@@ -44,7 +44,7 @@ def published(folder: Path | None = None) -> list[Published]:
     Raises:
         ProblemError: the table is missing or damaged.
     """
-    path = table_file(
+    path = there(
         folder,
         "flexibert/BERT_benchmark.json.gz",
         "the repository aaronserianni/training-free-nas (data/BERT_benchmark.json, compressed)",

@@ -129,7 +129,8 @@ def _filter(each: Benchmarked) -> Iterator[str]:
 def _benchmark(number: int, each: Benchmarked) -> dict[str, Any]:
     analysis = each.analysis
     several = bool(analysis.seeds)
-    heads = ["Score", "Kendall's τ (95 %)", "published", "Spearman's ρ", "published", "Pearson's r", "published"]
+    heads = ["Score", "Kendall's τ (95 %)", *(["Published τ, ρ, r"] if each.name in PUBLISHED else [])]
+    heads += ["Spearman's ρ", "Pearson's r"]
     seconds = each.frame.groupby(["network", "seed"])["seconds"].first()
     return {
         "number": number,
@@ -162,15 +163,20 @@ def _size(each: Benchmarked, share: float) -> int:
 
 
 def _row(each: Benchmarked, score: str) -> list[str]:
-    cells, counts = [_marked(score)], ["", ""]
-    for coefficient in ("kendall", "spearman", "pearson"):
-        published = each.published(score, coefficient)
-        ours = each.analysis.correlation(score, "all", coefficient)
-        cells += [_interval(ours), "" if published is None else _signed(published)]
-        if coefficient == "kendall" and ours:
-            counts = [f"{ours.count:,}", f"{ours.count - ours.finite:,}"]
-    taus = each.analysis.seeds.get(score)
-    return [*cells, *counts, *([", ".join(map(_signed, taus))] if taus else [])]
+    found = {name: each.analysis.correlation(score, "all", name) for name in ("kendall", "spearman", "pearson")}
+    tau, *others = (_interval(one) for one in found.values())
+    published = [each.published(score, name) for name in found]
+    beside = ", ".join("none" if value is None else _signed(value) for value in published if any(published))
+    whole, taus = found["kendall"], each.analysis.seeds.get(score)
+    counts = [f"{whole.count:,}", f"{whole.count - whole.finite:,}"] if whole else ["", ""]
+    return [
+        _marked(score),
+        tau,
+        *([beside] if each.name in PUBLISHED else []),
+        *others,
+        *counts,
+        *([", ".join(map(_signed, taus))] if taus else []),
+    ]
 
 
 def _subsets(each: Benchmarked, score: str) -> list[str]:
