@@ -14,7 +14,7 @@ from nas_lib.report.charts import MANY_POINTS, layout, rounded, whiskers
 from nas_lib.report.page import filled
 from nas_lib.report.score_study.results import Benchmarked, Results, read, titled
 from nas_lib.report.summary import counted, listed
-from nas_lib.score_study.analysis import KEPT, RESAMPLES, SUBSETS, TRIVIAL, Correlation
+from nas_lib.score_study.analysis import COEFFICIENTS, KEPT, RESAMPLES, SUBSETS, TRIVIAL, Correlation
 from nas_lib.score_study.published import DEFECTS, PUBLISHED
 from nas_lib.score_study.settings import ScoreStudy
 
@@ -163,7 +163,7 @@ def _size(each: Benchmarked, share: float) -> int:
 
 
 def _row(each: Benchmarked, score: str) -> list[str]:
-    found = {name: each.analysis.correlation(score, "all", name) for name in ("kendall", "spearman", "pearson")}
+    found = {name: each.analysis.correlation(score, "all", name) for name in COEFFICIENTS}
     tau, *others = (_interval(one) for one in found.values())
     published = [each.published(score, name) for name in found]
     beside = ", ".join("none" if value is None else _signed(value) for value in published if any(published))
