@@ -107,9 +107,9 @@ def test_what_cannot_be_built_or_scored_is_part_of_the_result(tmp_path: Path, mo
     frame = pd.read_parquet(made.folder.share(TITLE, 0))
     narrow = frame["failure"] == "cannot be built: ValueError: too narrow"
     assert 0 < narrow.sum() < len(frame)
-    built = frame[~narrow].set_index("score")
-    assert set(built.loc["snip", "failure"]) == {"RuntimeError: no gradients"}
-    assert (built.loc["parameters", "value"] > 0).all()
+    built = {name: rows for name, rows in frame[~narrow].groupby("score")}
+    assert set(built["snip"]["failure"]) == {"RuntimeError: no gradients"}
+    assert (built["parameters"]["value"] > 0).all()
 
 
 def test_networks_that_are_the_same_are_one_with_the_mean_of_their_results() -> None:
@@ -188,7 +188,7 @@ def scored(count: int = 40) -> Scored:
 def test_correlations_are_those_of_scipy_with_scores_that_are_not_finite_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(analysis, "RESAMPLES", 200)
     found = scored()
-    correlations = {(one.score, one.subset, one.coefficient): one for one in correlate(found)["correlations"]}
+    correlations = {(one.score, one.subset, one.coefficient): one for one in correlate(found)[0]}
     last = np.where(np.isnan(found.values["good"]), -99, found.values["good"])
     kendall = correlations["good", "all", "kendall"]
     assert kendall.value == pytest.approx(stats.kendalltau(last, found.measured).statistic)
@@ -206,11 +206,9 @@ def test_correlations_are_those_of_scipy_with_scores_that_are_not_finite_last(mo
 
 def test_a_lead_is_over_the_strongest_size_on_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(analysis, "RESAMPLES", 200)
-    found = correlate(scored())
-    taus = {
-        one.score: one.value for one in found["correlations"] if (one.subset, one.coefficient) == ("all", "kendall")
-    }
-    (lead,) = [one for one in found["leads"] if (one.score, one.subset) == ("good", "all")]
+    correlations, leads = correlate(scored())
+    taus = {one.score: one.value for one in correlations if (one.subset, one.coefficient) == ("all", "kendall")}
+    (lead,) = [one for one in leads if (one.score, one.subset) == ("good", "all")]
     assert lead.baseline == "parameters"
     assert lead.value == pytest.approx(abs(taus["good"]) - abs(taus["parameters"]))
     assert lead.low <= lead.value <= lead.high

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from nas_lib import correlation
-from nas_lib.correlation import Counts, Series, itself, kendall, pearson, ranked, resamples, spearman
+from nas_lib.correlation import Counts, Estimate, Series, itself, kendall, pearson, ranked, resamples, spearman
 from nas_lib.layout import write_json
 from nas_lib.randomness import generator
 from nas_lib.score_study.benchmarks import Better
@@ -48,6 +48,11 @@ class Correlation(BaseModel):
     """Networks that the score applies to."""
     finite: int
     """Of them those with a finite score. The others rank last; Pearson leaves them out."""
+
+    @property
+    def estimate(self) -> Estimate:
+        """Value and interval."""
+        return Estimate(self.value, self.low, self.high)
 
 
 class Kept(BaseModel):
@@ -122,6 +127,7 @@ def write_analysis(study: ScoreStudy, title: str) -> None:
     """
     frame, benchmark = collect(study, title), study.chosen(title)
     found = scored(frame, benchmark.better)
+    correlations, leads = correlate(found)
     analysis = Analysis(
         networks=len(found.measured),
         quantity=benchmark.quantity,
@@ -129,7 +135,8 @@ def write_analysis(study: ScoreStudy, title: str) -> None:
         notes=[*benchmark.notes],
         kept=[Kept(score=name, share=share, kept=kept(found, name, share)) for name in found.values for share in KEPT],
         seeds={name: list(_of_each_seed(frame, found, name)) for name in found.values if len(study.seeds) > 1},
-        **correlate(found),
+        correlations=correlations,
+        leads=leads,
     )
     write_json(study.folder.analysis(title), analysis.model_dump())
 
@@ -140,7 +147,7 @@ def scored(frame: pd.DataFrame, better: Better) -> Scored:
     networks = frame.drop_duplicates("network")
     # Every network has the same seeds, and every seed the same scores, in the same order.
     values = frame["value"].to_numpy(float).reshape(len(networks), -1, len(names))
-    applies = frame["reason"].isna().to_numpy().reshape(values.shape).all(axis=1)
+    applies: NDArray[np.bool_] = np.all(frame["reason"].isna().to_numpy().reshape(values.shape), axis=1)
     with np.errstate(invalid="ignore"):
         means = values.mean(axis=1)
     kept = [place for place in range(len(names)) if applies[:, place].any()]
@@ -152,8 +159,8 @@ def scored(frame: pd.DataFrame, better: Better) -> Scored:
     )
 
 
-def correlate(found: Scored) -> dict[str, list[Correlation] | list[Lead]]:
-    """`correlations` and `leads`: of each score, for all networks, the best half and the best tenth.
+def correlate(found: Scored) -> tuple[list[Correlation], list[Lead]]:
+    """The coefficients and the leads of each score, for all networks, the best half and the best tenth.
 
     Percentile bootstrap over the networks of a subset, the same resamples for all scores that apply to all of them.
     Coefficients that are not defined, because a score or a result does not vary, are left out.
@@ -186,7 +193,7 @@ def correlate(found: Scored) -> dict[str, list[Correlation] | list[Lead]]:
             if np.isfinite(estimates["kendall"][0]):
                 taus[name] = estimates["kendall"]
         leads += _leads(taus, subset)
-    return {"correlations": correlations, "leads": leads}
+    return correlations, leads
 
 
 def coefficients(values: Series, measured: Series, counts: Counts) -> dict[Coefficient, Series]:

@@ -57,12 +57,12 @@ def _correlation(each: Benchmarked) -> Figure:
         places = [place for place, score in enumerate(order) if (score in TRIVIAL) == trivial]
         found = [one for place in places if (one := each.analysis.correlation(order[place], "all", "kendall"))]
         if found:
-            values = np.array([[one.value, one.value - one.low, one.high - one.value] for one in found]).T
+            taus = np.array([[one.value, one.value - one.low, one.high - one.value] for one in found]).T
             shape = style.marker(colour)[1]
             axes.errorbar(
-                values[0],
+                taus[0],
                 places,
-                xerr=values[1:].clip(0),
+                xerr=taus[1:].clip(0),
                 fmt=shape,
                 ms=4,
                 lw=1,
@@ -71,7 +71,8 @@ def _correlation(each: Benchmarked) -> Figure:
             )
     published = [(value, place) for place, score in enumerate(order) if (value := each.published(score, "kendall"))]
     if published:
-        axes.scatter(*zip(*published, strict=True), marker="D", s=16, fc="none", ec="black", lw=0.8, label="published")
+        values, places = zip(*published, strict=True)
+        axes.scatter(values, places, marker="D", s=16, fc="none", ec="black", lw=0.8, label="published")
     axes.set_yticks(range(len(order)), [titled(score) for score in order], fontsize=7.5)
     axes.set_xlabel(f"Kendall's τ with {each.analysis.quantity}, 95 % interval; {each.analysis.networks:,} networks")
     figure.legend(loc="outside upper left", ncols=3, frameon=False)

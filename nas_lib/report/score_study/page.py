@@ -236,7 +236,7 @@ def _forest(each: Benchmarked) -> go.Figure:
             go.Scatter(
                 x=[rounded(one.value) for one in found],
                 y=[*map(_marked, its)],
-                error_x=whiskers(found),
+                error_x=whiskers([one.estimate for one in found]),
                 mode="markers",
                 marker={"size": 8, "color": style.colour(colour), "symbol": style.marker(colour)[0]},
                 name=name,

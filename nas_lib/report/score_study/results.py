@@ -99,21 +99,16 @@ class Benchmarked:
 
     def troubles(self) -> list[tuple[str, str, int]]:
         """Scores, why there is no value or none that is finite, and of how many networks, the most first."""
-        rows = self.frame.drop_duplicates(["network", "score"]) if self.one_seed else self.frame
-        values = rows["value"].to_numpy(float)
-        why = rows["reason"].fillna(rows["failure"])
-        why = why.where(why.notna() | np.isfinite(values), "is not finite")
-        counts = rows.assign(why=why).dropna(subset=["why"]).groupby(["why", "score"])["network"].nunique()
-        found: dict[tuple[str, int], list[str]] = {}
-        for (reason, score), count in counts.items():
-            found.setdefault((str(reason), int(count)), []).append(titled(str(score)))
-        order = sorted(found.items(), key=lambda entry: -entry[0][1])
-        return [(", ".join(scores), reason, count) for (reason, count), scores in order]
-
-    @property
-    def one_seed(self) -> bool:
-        """Whether there is only one."""
-        return self.frame["seed"].nunique() == 1
+        networks: dict[tuple[str, str], set[str]] = {}
+        columns = (self.frame[name].tolist() for name in ("network", "score", "value", "reason", "failure"))
+        for network, score, value, reason, failure in zip(*columns, strict=True):
+            if not np.isfinite(value):
+                networks.setdefault((reason or failure or "is not finite", score), set()).add(network)
+        scores: dict[tuple[str, int], list[str]] = {}
+        for (why, score), its in networks.items():
+            scores.setdefault((why, len(its)), []).append(titled(score))
+        order = sorted(scores.items(), key=lambda entry: -entry[0][1])
+        return [(", ".join(titles), why, count) for (why, count), titles in order]
 
 
 @dataclass(frozen=True)
