@@ -107,7 +107,7 @@ def test_what_cannot_be_built_or_scored_is_part_of_the_result(tmp_path: Path, mo
     frame = pd.read_parquet(made.folder.share(TITLE, 0))
     narrow = frame["failure"] == "cannot be built: ValueError: too narrow"
     assert 0 < narrow.sum() < len(frame)
-    built = {name: rows for name, rows in frame[~narrow].groupby("score")}
+    built = dict([*frame[~narrow].groupby("score")])
     assert set(built["snip"]["failure"]) == {"RuntimeError: no gradients"}
     assert (built["parameters"]["value"] > 0).all()
 
