@@ -71,8 +71,16 @@ def _correlation(each: Benchmarked) -> Figure:
             )
     published = [(value, place) for place, score in enumerate(order) if (value := each.published(score, "kendall"))]
     if published:
-        values, places = zip(*published, strict=True)
-        axes.scatter(values, places, marker="D", s=16, fc="none", ec="black", lw=0.8, label="published")
+        axes.scatter(
+            [value for value, _ in published],
+            [place for _, place in published],
+            marker="D",
+            s=16,
+            fc="none",
+            ec="black",
+            lw=0.8,
+            label="published",
+        )
     axes.set_yticks(range(len(order)), [titled(score) for score in order], fontsize=7.5)
     axes.set_xlabel(f"Kendall's τ with {each.analysis.quantity}, 95 % interval; {each.analysis.networks:,} networks")
     figure.legend(loc="outside upper left", ncols=3, frameon=False)
