@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -261,39 +261,40 @@ def _forest(each: Benchmarked) -> go.Figure:
 
 
 def _scatter(each: Benchmarked, points: str) -> go.Figure:
-    figure, measured = go.Figure(), each.scored.measured
+    figure, names = go.Figure(), np.array(each.networks)
+    measured = np.array([rounded(value) for value in each.scored.measured])
     kind = go.Scattergl if len(measured) >= MANY_POINTS else go.Scatter
     for score in each.order:
         values, places = each.scored.values[score], each.places(score)
-        finite = np.isfinite(values)
-        for chosen, symbol, name in ((finite, "circle", titled(score)), (~finite, "circle-open", "Not finite")):
-            if not chosen[np.isfinite(places)].any():
-                continue
+        meta = {"strategy": score, "single": True}
+        figure.add_trace(
+            kind(
+                x=[rounded(place) if np.isfinite(value) else None for place, value in zip(places, values, strict=True)],
+                y=measured.tolist(),
+                customdata=[f"{value:.4g}" for value in values],
+                mode="markers",
+                marker={"size": 5, "opacity": 0.5, "color": style.colour(0)},
+                name=titled(score),
+                hovertemplate="<b>%{text}</b><br>score %{customdata}<br>measured %{y:.4g}<extra></extra>",
+                meta=meta | {"points": points},
+            )
+        )
+        last = ~np.isfinite(values) & each.scored.applies[score]
+        if last.any():
             figure.add_trace(
                 kind(
-                    x=_where(places, chosen),
-                    y=[rounded(value) for value in measured],
-                    customdata=[f"{value:.4g}" if np.isfinite(value) else "not finite" for value in values],
+                    x=places[last].tolist(),
+                    y=measured[last].tolist(),
+                    text=names[last].tolist(),
                     mode="markers",
-                    marker={
-                        "size": 5,
-                        "opacity": 0.5,
-                        "symbol": symbol,
-                        "color": style.colour(0 if symbol == "circle" else 1),
-                    },
-                    name=name,
-                    hovertemplate="<b>%{text}</b><br>score %{customdata}<br>measured %{y:.4g}<extra></extra>",
-                    meta={"strategy": score, "single": True, "points": points},
+                    marker={"size": 5, "symbol": "circle-open", "color": style.colour(1)},
+                    name="Not finite",
+                    hovertemplate="<b>%{text}</b><br>not finite<br>measured %{y:.4g}<extra></extra>",
+                    meta=meta,
                 )
             )
     x = {"title": "Place by score (%), the best on the right", "range": [-2, 102]}
     return layout(figure, x, {"title": each.analysis.quantity})
-
-
-def _where(places: np.ndarray, chosen: np.ndarray) -> Sequence[float | None]:
-    return [
-        round(place, 2) if there and np.isfinite(place) else None for place, there in zip(places, chosen, strict=True)
-    ]
 
 
 def _points(each: Benchmarked) -> dict[str, list[Any]]:
