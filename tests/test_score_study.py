@@ -110,6 +110,10 @@ def test_what_cannot_be_built_or_scored_is_part_of_the_result(tmp_path: Path, mo
     built = dict([*frame[~narrow].groupby("score")])
     assert set(built["snip"]["failure"]) == {"RuntimeError: no gradients"}
     assert (built["parameters"]["value"] > 0).all()
+    monkeypatch.undo()
+    run(made, TITLE, 0)
+    again = pd.read_parquet(made.folder.share(TITLE, 0))
+    assert again["failure"].isna().all() and np.isfinite(again["value"]).all(), "what failed is tried again"
 
 
 def test_networks_that_are_the_same_are_one_with_the_mean_of_their_results() -> None:
