@@ -65,7 +65,10 @@ class Kept(BaseModel):
 
 
 class Lead(BaseModel):
-    """How much further a score's tau is from 0 than that of the strongest mere size, on the same resamples."""
+    """How much further a score's tau is from 0 than that of the strongest mere size, on the same networks and resamples.
+
+    Of scores that apply to all networks of the subset.
+    """
 
     score: str
     baseline: str
@@ -190,7 +193,7 @@ def correlate(found: Scored) -> tuple[list[Correlation], list[Lead]]:
                             **vars(interval),
                         )
                     )
-            if np.isfinite(estimates["kendall"][0]):
+            if applies.all() and np.isfinite(estimates["kendall"][0]):
                 taus[name] = estimates["kendall"]
         leads += _leads(taus, subset)
     return correlations, leads

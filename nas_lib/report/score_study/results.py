@@ -57,8 +57,9 @@ class Benchmarked:
 
     @property
     def strongest(self) -> str | None:
-        """The score with the tau furthest from 0 that is no mere size."""
-        return next((score for score in self.order if score not in TRIVIAL), None)
+        """The score with the tau furthest from 0 that is no mere size and applies to all networks."""
+        candidates = (score for score in self.order if score not in TRIVIAL)
+        return next((score for score in candidates if self.scored.applies[score].all()), None)
 
     def claimed(self, value: float) -> bool:
         """Whether a coefficient has the sign that higher scores for better networks give it."""
@@ -103,7 +104,8 @@ class Benchmarked:
         columns = (self.frame[name].tolist() for name in ("network", "score", "value", "reason", "failure"))
         for network, score, value, reason, failure in zip(*columns, strict=True):
             if not np.isfinite(value):
-                networks.setdefault((reason or failure or "is not finite", score), set()).add(network)
+                why = next((text for text in (reason, failure) if isinstance(text, str)), "is not finite")
+                networks.setdefault((why, score), set()).add(network)
         scores: dict[tuple[str, int], list[str]] = {}
         for (why, score), its in networks.items():
             scores.setdefault((why, len(its)), []).append(titled(score))
