@@ -507,8 +507,8 @@ def test_sizes_of_a_network_for_images_are_those_of_its_plan() -> None:
 def test_fisher_of_a_convolution_by_hand() -> None:
     # a = 2 x per pixel, L = (sum of a - 0)^2: dL/da = 2 sum(a), sum over pixels of a dL/da = 2 sum(a)^2.
     network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(3, 1, bias=False))
-    network[0].weight.data.fill_(2)
-    network[2].weight.data.fill_(1)
+    nn.init.constant_(next(network[0].parameters()), 2)
+    nn.init.constant_(next(network[2].parameters()), 1)
     batch = Batch(torch.tensor([1.0, 2, 3]).view(1, 1, 1, 3), torch.zeros(1, 1))
     found = score(network, batch, ["fisher"]).values["fisher"]
     assert found == pytest.approx(2 * 0.5 * (2 * 12**2) ** 2), "both layers have the same product"
