@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -30,6 +30,7 @@ from nas_lib.randomness import generator
 from nas_lib.records import Evaluation, Genotype, Proposal
 from nas_lib.report import drawing
 from nas_lib.search import Search
+from nas_lib.spaces import Space
 from nas_lib.spaces.transformer.encoder import Encoder, EncoderError, Layer, encoder_of
 from nas_lib.spaces.transformer.network import Attention, Transform, TransformerNetwork, tokens_of
 from nas_lib.spaces.transformer.space import TransformerSpace
@@ -385,7 +386,7 @@ def test_a_damaged_table_is_one_clear_line(tmp_path: Path) -> None:
 
 def request_of(history: Sequence[Evaluation], round: int, count: int = 4) -> Request:
     return Request(
-        space=SMALL,
+        space=cast(Space, SMALL),
         objectives=["error", "flops"],
         history=list(history),
         pending=(),
