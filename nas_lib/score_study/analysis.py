@@ -65,7 +65,7 @@ class Kept(BaseModel):
 
 
 class Lead(BaseModel):
-    """How much further a score's tau is from 0 than that of the strongest mere size, on the same networks and resamples.
+    """How much further a score's tau is from 0 than that of the strongest mere size, on the same resamples.
 
     Of scores that apply to all networks of the subset.
     """

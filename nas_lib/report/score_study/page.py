@@ -68,7 +68,7 @@ def _strongest(each: Benchmarked) -> Iterator[str]:
     score = each.strongest
     one = score and each.analysis.correlation(score, "all", "kendall")
     if not score or not one:
-        yield f"{networks}: no score that applies to all but mere sizes has a correlation with {each.analysis.quantity}."
+        yield f"{networks}: sizes apart, no score that applies to all has a τ with {each.analysis.quantity}."
         return
     published = each.published(score, "kendall")
     beside = "" if published is None else f", published {_signed(published)}"
