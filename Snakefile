@@ -1,7 +1,7 @@
 """Neural architecture search: from a data set to a Pareto front of networks, retrained, tested and explained.
 
 A configuration with the key `experiment` is that; one with the key `laboratory` compares strategies on tables,
-one with the key `predictor_study` compares predictors.
+one with the key `predictor_study` compares predictors, one with the key `score_study` scores without training.
 Without --configfile the experiment of config/digits.yaml runs.
 """
 

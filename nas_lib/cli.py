@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -19,7 +19,9 @@ from nas_lib.settings import UserError
 
 if TYPE_CHECKING:
     from nas_lib.laboratory.settings import Laboratory
+    from nas_lib.mlflow_store import Synced
     from nas_lib.predictor_study.settings import PredictorStudy
+    from nas_lib.score_study.settings import ScoreStudy
     from nas_lib.search import Search
 
 app = typer.Typer(
@@ -233,6 +235,17 @@ def report(file: File) -> None:
     write_report(load(file))
 
 
+def _refuse_others(*options: tuple[str, object, Collection[object]]) -> None:
+    """Refuse values of options that are none of those allowed, one line each."""
+    mistakes = [
+        f"--{option}: found {found!r}, allowed is one of {[*allowed]}"
+        for option, found, allowed in options
+        if found not in allowed
+    ]
+    if mistakes:
+        raise ConfigurationError("\n".join(mistakes))
+
+
 T = TypeVar("T")
 
 
@@ -245,6 +258,16 @@ def _unless_unavailable(track: Callable[[], T]) -> T | dict[str, str]:
     except TrackingUnavailable as error:
         typer.echo(f"warning: {error}", err=True)
         return {"unavailable": str(error)}
+
+
+def _track(sync: Callable[[], Synced], needed: str, done: Path | None) -> None:
+    """Bring MLflow in line with a comparison; a file `done` is written with what became of it."""
+    from nas_lib.layout import write_json
+
+    with _needing_results(needed):
+        became = _unless_unavailable(lambda: vars(sync()))
+    if done is not None:
+        write_json(done, became)
 
 
 @app.command()
@@ -351,14 +374,11 @@ def search_laboratory(
 ) -> None:
     """Run one search."""
     laboratory = _laboratory(file)
-    asked = (("problem", problem, laboratory.titles), ("strategy", strategy, laboratory.labels))
-    mistakes = [
-        f"--{option}: found {found!r}, allowed is one of {list(allowed)}"
-        for option, found, allowed in (*asked, ("seed", seed, laboratory.seeds))
-        if found not in allowed
-    ]
-    if mistakes:
-        raise ConfigurationError("\n".join(mistakes))
+    _refuse_others(
+        ("problem", problem, laboratory.titles),
+        ("strategy", strategy, laboratory.labels),
+        ("seed", seed, laboratory.seeds),
+    )
     _limit_threads(1)
     from nas_lib.laboratory.search import run_search
 
@@ -398,13 +418,9 @@ def track_laboratory(
 ) -> None:
     """Bring MLflow in line with the results; a server that is down is a warning, not an error."""
     from nas_lib.laboratory.tracking import sync
-    from nas_lib.layout import write_json
 
     laboratory = _laboratory(file)
-    with _needing_results("the searches"):
-        became = _unless_unavailable(lambda: vars(sync(laboratory)))
-    if done is not None:
-        write_json(done, became)
+    _track(lambda: sync(laboratory), "the searches", done)
 
 
 # --- the study of predictors -----------------------------------------------------------------------
@@ -452,8 +468,7 @@ def measure_predictors(
 ) -> None:
     """Measure all predictors on one problem; what is measured already is kept."""
     study = _study(file)
-    if problem not in study.titles:
-        raise ConfigurationError(f"--problem: found {problem!r}, allowed is one of {study.titles}")
+    _refuse_others(("problem", problem, study.titles))
     _limit_threads(1)
     from nas_lib.predictor_study.measure import run
 
@@ -483,11 +498,108 @@ def track_study(
     file: StudyFile, done: Annotated[Path | None, typer.Option(help="Written with what became of it.")] = None
 ) -> None:
     """Bring MLflow in line with the results; a server that is down is a warning, not an error."""
-    from nas_lib.layout import write_json
     from nas_lib.predictor_study.tracking import sync
 
     study = _study(file)
+    _track(lambda: sync(study), "the measurements", done)
+
+
+# --- the study of scores ---------------------------------------------------------------------------
+
+scores_app = typer.Typer(
+    help="The score study: how well scores without training rank networks whose results are known.",
+    no_args_is_help=True,
+)
+app.add_typer(scores_app, name="scores")
+
+ScoresFile = Annotated[Path, typer.Argument(help="The study: its YAML file, or the score_study.json of its results.")]
+BenchmarkTitle = Annotated[str, typer.Option("--benchmark", help="Name (title) of the benchmark.")]
+
+
+def _scores(file: Path) -> ScoreStudy:
+    from nas_lib.score_study.settings import load
+
+    return load(file)
+
+
+@scores_app.command("validate")
+def validate_scores(file: ScoresFile) -> None:
+    """Check a configuration and read its tables; all mistakes at once."""
+    study = _scores(file)
+    benchmarks = study.checked_benchmarks()
+    typer.echo(f"{file}: {len(benchmarks)} benchmarks x {len(study.names)} scores x {len(study.seeds)} seeds")
+    for title, benchmark in benchmarks.items():
+        typer.echo(f"{title}: {len(benchmark.networks):,} networks, {benchmark.quantity}, {benchmark.better} is better")
+
+
+@scores_app.command("schema")
+def print_scores_schema() -> None:
+    """Print the JSON schema of a study's configuration, for editors."""
+    from nas_lib.score_study.settings import schema
+
+    typer.echo(json.dumps(schema(), indent=2))
+
+
+@scores_app.command("measure")
+def measure_scores(
+    file: ScoresFile, benchmark: BenchmarkTitle, job: Annotated[int, typer.Option(help="Job, from 0.")]
+) -> None:
+    """Score one job's share of the networks of a benchmark; what is scored already is kept."""
+    study = _scores(file)
+    _refuse_others(("benchmark", benchmark, study.titles), ("job", job, range(study.jobs)))
+    _limit_threads(1)
+    from nas_lib.score_study.measure import run
+
+    run(study, benchmark, job)
+
+
+@scores_app.command("costs")
+def measure_costs(file: ScoresFile, benchmark: BenchmarkTitle) -> None:
+    """Measure what each score costs alone."""
+    study = _scores(file)
+    _refuse_others(("benchmark", benchmark, study.titles))
+    _limit_threads(1)
+    from nas_lib.score_study.measure import time_alone
+
+    time_alone(study, benchmark)
+
+
+@scores_app.command("analyse")
+def analyse_scores(file: ScoresFile, benchmark: BenchmarkTitle) -> None:
+    """Join what the jobs of a benchmark scored, and correlate it with what was measured."""
+    study = _scores(file)
+    _refuse_others(("benchmark", benchmark, study.titles))
+    _limit_threads(1)
+    from nas_lib.score_study.analysis import write_analysis
+
     with _needing_results("the measurements"):
-        became = _unless_unavailable(lambda: vars(sync(study)))
-    if done is not None:
-        write_json(done, became)
+        write_analysis(study, benchmark)
+
+
+@scores_app.command("figures")
+def draw_scores(file: ScoresFile) -> None:
+    """Draw the figures of a study as SVG and PDF, and write its tables."""
+    from nas_lib.report.score_study import write_figures
+
+    with _needing_results("the measurements"):
+        write_figures(_scores(file))
+
+
+@scores_app.command("page")
+def report_scores(file: ScoresFile) -> None:
+    """Write the report of a study."""
+    from nas_lib.report.score_study import write_report
+
+    with _needing_results("the measurements"):
+        write_report(_scores(file))
+
+
+@scores_app.command("track")
+def track_scores(
+    file: ScoresFile, done: Annotated[Path | None, typer.Option(help="Written with what became of it.")] = None
+) -> None:
+    """Bring MLflow in line with the results; a server that is down is a warning, not an error."""
+    from nas_lib.score_study.tracking import sync
+
+    study = _scores(file)
+    _track(lambda: sync(study), "the measurements", done)

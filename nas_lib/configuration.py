@@ -5,6 +5,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -37,6 +38,7 @@ KINDS = {
     "experiment": "python -m nas_lib",
     "laboratory": "python -m nas_lib laboratory",
     "predictor_study": "python -m nas_lib predictors",
+    "score_study": "python -m nas_lib scores",
 }
 """What a configuration may be of, by the key it has, and the commands that take it."""
 ALLOWED = {
@@ -194,10 +196,11 @@ def valid_sections(model: type[Settings], content: Mapping[str, Any]) -> dict[st
     sections: dict[str, Any] = {}
     for key, field in model.model_fields.items():
         value = content.get(key, field.get_default())
-        try:
-            sections[key] = TypeAdapter[Any](field.rebuild_annotation()).validate_python(named(value))
-        except ValidationError:
-            continue
+        adapter = TypeAdapter[Any](field.rebuild_annotation())
+        for way in (value, named(value)):
+            with suppress(ValidationError):
+                sections[key] = adapter.validate_python(way)
+                break
     return sections
 
 

@@ -26,6 +26,7 @@ from nas_lib.spaces import Space, SpaceSettings
 from nas_lib.strategies import StrategySettings, impossible, other_count
 from nas_lib.strategies.request import Plan
 from nas_lib.tasks import TaskSettings, training_defaults
+from nas_lib.tasks.sequences import SequenceTask
 
 ATTEMPTS = 4
 """Times a candidate whose process dies without finishing an epoch is tried before it is recorded as failed."""
@@ -382,17 +383,26 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
                 yield f"{where}: found {count} objectives, allowed is {allowed}"
 
 
+def misfit(space: SpaceSettings, task: TaskSettings) -> str | None:
+    """Why networks of a space cannot be used for a task, None where they can."""
+    if space.modality != task.modality:
+        return f"{space.name!r} makes networks for {space.modality}, the task {task.name!r} has {task.modality}"
+    if isinstance(task, SequenceTask) and task.stepwise and "whole" in space.operators():
+        return (
+            f"{task.name!r} asks for an answer at every step, but networks of the space {space.name!r} read a sequence "
+            "as a whole; allowed is a task with one answer for each, such as labelled-text"
+        )
+    return None
+
+
 def _other_modality(sections: Mapping[str, Any]) -> Iterable[str]:
     """What does not go with the kind of data of the task: images or sequences."""
     task, space, transfer = sections["task"], sections.get("space"), sections.get("transfer")
     if space and space.modality != task.modality:
-        yield f"space: {space.name!r} makes networks for {space.modality}, the task {task.name!r} has {task.modality}"
+        yield f"space: {misfit(space, task)}"
     for where, its in (("task", task), ("transfer.task", transfer and transfer.task)):
-        if space and its and its.modality == "sequences" and its.stepwise and "whole" in space.operators():
-            yield (
-                f"{where}: {its.name!r} asks for an answer at every step, but networks of the space {space.name!r} "
-                "read a sequence as a whole; allowed is a task with one answer for each, such as labelled-text"
-            )
+        if space and its and its.modality == space.modality and (mistake := misfit(space, its)):
+            yield f"{where}: {mistake}"
     if transfer and transfer.task.modality != task.modality:
         yield (
             f"transfer.task: found {transfer.task.name!r} with {transfer.task.modality}, allowed is a task with "

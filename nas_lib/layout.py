@@ -1,14 +1,20 @@
 """Where every file of an experiment lies. Rules, commands, tracking and report all ask here."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from nas_lib.records import Candidate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -188,6 +194,36 @@ class StudyFolder(ComparedFolder):
         return self.path / problem / "journal.jsonl"
 
 
+@dataclass(frozen=True)
+class ScoreFolder(ComparedFolder):
+    """The files of one study of scores."""
+
+    @property
+    def configuration(self) -> Path:
+        """The study as it runs, defaults filled in."""
+        return self.path / "score_study.json"
+
+    def journal(self, benchmark: str, job: int) -> Path:
+        """The networks that one job has scored, one per line, after a line that says of what they are."""
+        return self.path / benchmark / f"job-{job}.jsonl"
+
+    def share(self, benchmark: str, job: int) -> Path:
+        """The scores of one job as a table."""
+        return self.path / benchmark / f"job-{job}.parquet"
+
+    def costs(self, benchmark: str) -> Path:
+        """What each score costs alone, as a table."""
+        return self.path / benchmark / "costs.parquet"
+
+    def scores(self, benchmark: str) -> Path:
+        """The scores of all networks of a benchmark as a table."""
+        return self.path / benchmark / "scores.parquet"
+
+    def analysis(self, benchmark: str) -> Path:
+        """What the scores of a benchmark have to do with what was measured."""
+        return self.path / benchmark / "analysis.json"
+
+
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a file as a whole or not at all: a reader never sees half of it, a kill leaves the old one.
 
@@ -204,6 +240,15 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as Parquet, as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Of this process alone: one of a run that was killed may still be at it.
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    frame.to_parquet(partial, index=False)
+    partial.replace(path)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nas_lib.laboratory.settings import Laboratory
     from nas_lib.layout import ComparedFolder
     from nas_lib.predictor_study.settings import PredictorStudy
+    from nas_lib.score_study.settings import ScoreStudy
 
 T = TypeVar("T")
 
@@ -109,7 +110,7 @@ class Projection:
 
 
 @contextmanager
-def writing(of: Experiment | Laboratory | PredictorStudy) -> Iterator[tuple[MlflowClient, str]]:
+def writing(of: Experiment | Laboratory | PredictorStudy | ScoreStudy) -> Iterator[tuple[MlflowClient, str]]:
     """A client and the id of what has this name in MLflow, under a lock: the results folder has one writer at a time.
 
     Raises:
@@ -135,7 +136,7 @@ def writing(of: Experiment | Laboratory | PredictorStudy) -> Iterator[tuple[Mlfl
         raise TrackingUnavailable(re.sub(r"//[^@/\s]+@", "//***@", line)) from error
 
 
-def bring_all_in_line(of: Laboratory | PredictorStudy, wanted: Iterable[Projection]) -> Synced:
+def bring_all_in_line(of: Laboratory | PredictorStudy | ScoreStudy, wanted: Iterable[Projection]) -> Synced:
     """Make the runs of a comparison what they have to be, and attach report, figures and tables, if there are any.
 
     Raises:

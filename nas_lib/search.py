@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from nas_lib import pareto
 from nas_lib.experiment import ATTEMPTS, Experiment, settings_of
-from nas_lib.layout import SearchFolder, write_json, write_records, write_text
+from nas_lib.layout import SearchFolder, write_frame, write_json, write_records, write_text
 from nas_lib.randomness import generator, seed_of
 from nas_lib.records import Candidate, Cost, Evaluation, Finalist, History, Proposal
 from nas_lib.spaces import Space
@@ -395,10 +395,7 @@ def collect(search: Search) -> None:
     """Write the whole history as a table, and its front."""
     experiment = search.experiment
     history = read_history(search.folder, range(experiment.budget.rounds))
-    search.folder.path.mkdir(parents=True, exist_ok=True)
-    partial = search.folder.history.with_suffix(".partial")
-    table(history).to_parquet(partial, index=False)
-    partial.replace(search.folder.history)
+    write_frame(search.folder.history, table(history))
     members = pareto.front(history, experiment.objective_names)
     write_json(search.folder.front, [member.model_dump(mode="json") for member in members])
 

@@ -12,6 +12,7 @@ from nas_lib.configuration import ConfigurationError, read, read_merged
 from nas_lib.experiment import Experiment, load, parse, schema, settings_of
 from nas_lib.laboratory import settings as laboratories
 from nas_lib.predictor_study import settings as studies
+from nas_lib.score_study import settings as scores
 from nas_lib.spaces.generator import GeneratorSpace
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.tasks.data import Shape
@@ -44,6 +45,8 @@ def test_every_configuration_that_ships_is_valid(path: Path) -> None:
         found = laboratories.load(path).laboratory
     elif "predictor_study" in content:
         found = studies.load(path).predictor_study
+    elif "score_study" in content:
+        found = scores.load(path).score_study
     else:
         found = load(path).experiment
     assert found == path.stem

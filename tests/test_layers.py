@@ -25,6 +25,8 @@ BELOW = {
     "scores": {"flops", "records", "randomness", "settings", "spaces", "tasks"},
     "evaluation": {"flops", "records", "randomness", "settings", "spaces", "tasks"},
     "layout": {"records"},
+    "journals": {"layout"},
+    "correlation": set(),
     "experiment": {"configuration", "layout", "settings", "spaces", "strategies", "tasks", "evaluation"},
     "search": {"experiment", "layout", "pareto", "randomness", "records", "spaces", "strategies", "evaluation"},
 }

@@ -1,25 +1,11 @@
 """The statistics of the report, against values computed by hand."""
 
-import math
-
 import numpy as np
 import pytest
 
+from nas_lib.correlation import Estimate
 from nas_lib.report.results import band, staircase
-from nas_lib.report.statistics import (
-    Estimate,
-    percentile_interval,
-    rank_correlation,
-    sensitivity,
-    variance_components,
-)
-
-
-def test_a_percentile_interval_leaves_out_resamples_without_a_value() -> None:
-    resampled = np.append(np.arange(101.0), np.nan)
-    assert percentile_interval(3, resampled) == Estimate(3.0, 2.5, 97.5)
-    with pytest.raises(ValueError, match="no resample"):
-        percentile_interval(0, np.array([math.nan]))
+from nas_lib.report.statistics import rank_correlation, sensitivity, variance_components
 
 
 def test_rank_correlation_is_that_of_spearman() -> None:

@@ -6,7 +6,6 @@ A search is one process that keeps its history in memory: it is over in seconds,
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from nas_lib.laboratory.settings import Laboratory, LaboratoryBudget, unfit
-from nas_lib.layout import write_json
+from nas_lib.layout import write_frame, write_json
 from nas_lib.problems import Problem, ProblemError
 from nas_lib.randomness import generator
 from nas_lib.records import Cost, Evaluation, History, Proposal
@@ -41,11 +40,7 @@ def run_search(laboratory: Laboratory, title: str, label: str, seed: int) -> Non
     started = time.time()
     history, seconds = search(problem, strategy, seed, laboratory.budget)
     folder = laboratory.folder.search(title, label, seed)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    # Of this process alone: the search of a run that was killed may still be at it.
-    partial_file = folder.path / f".history.{os.getpid()}"
-    table(history, problem.objectives).to_parquet(partial_file, index=False)
-    partial_file.replace(folder.history)
+    write_frame(folder.history, table(history, problem.objectives))
     write_json(folder.rounds, {"proposing_seconds": seconds, "started": started, "finished": time.time()})
 
 

@@ -7,20 +7,18 @@ goes on where it was, and one with more predictors, sizes or seeds keeps what it
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from nas_lib import predictors
-from nas_lib.layout import write_text
+from nas_lib import journals, predictors
+from nas_lib.layout import write_frame
 from nas_lib.predictor_study.settings import PredictorStudy
 from nas_lib.predictors import PredictorName
 from nas_lib.problems import Problem, ProblemError
@@ -86,7 +84,7 @@ def run(study: PredictorStudy, title: str) -> None:
 
     problem, journal = study.checked_problem(title), study.folder.journal(title)
     head = _head(study, title, problem)
-    found = {one.case: one for one in _begin(journal, head)}
+    found = {one.case: one for one in journals.begin(journal, head, Measurement)}
     wanted = [*_cases(study, problem)]
     missing = [case for case in wanted if case not in found]
     log.info("%s: %d measurements, %d of them made before", title, len(wanted), len(wanted) - len(missing))
@@ -101,13 +99,9 @@ def run(study: PredictorStudy, title: str) -> None:
                 measure(problem, sample_of(seed), *case)
                 warm.add(name)
             found[case] = measure(problem, sample_of(seed), *case)
-            file.write(found[case].model_dump_json() + "\n")
-            file.flush()
+            journals.add(file, found[case])
     rows = [{"problem": title} | found[case].model_dump() for case in wanted]
-    table = study.folder.measurements(title)
-    partial = table.with_name(f".{table.name}")
-    pd.DataFrame(rows).to_parquet(partial, index=False)
-    partial.replace(table)
+    write_frame(study.folder.measurements(title), pd.DataFrame(rows))
 
 
 def _cases(study: PredictorStudy, problem: Problem) -> Iterator[tuple[str, PredictorName, int, int]]:
@@ -132,20 +126,6 @@ def _head(study: PredictorStudy, title: str, problem: Problem) -> dict[str, Any]
         "table": file and hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest(),
         "held_out": held_out(study, problem),
     }
-
-
-def _begin(journal: Path, head: dict[str, Any]) -> list[Measurement]:
-    """The measurements of a journal; it is begun anew if it is of something else, and a torn last line is cut off."""
-    lines = journal.read_text().splitlines() if journal.exists() else []
-    first = json.dumps(head)
-    found = []
-    for line in lines[1:] if lines[:1] == [first] else []:
-        try:
-            found.append(Measurement.model_validate_json(line))
-        except ValidationError:
-            break
-    write_text(journal, "\n".join([first, *(one.model_dump_json() for one in found)]) + "\n")
-    return found
 
 
 def measure(problem: Problem, sample: Sample, objective: str, name: PredictorName, size: int, seed: int) -> Measurement:

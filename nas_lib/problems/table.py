@@ -122,10 +122,7 @@ class Table(Settings):
     @model_validator(mode="before")
     @classmethod
     def _titled(cls, content: Any) -> Any:
-        if not isinstance(content, Mapping) or content.get("title") or not isinstance(content.get("path"), str | Path):
-            return content
-        stem = Path(content["path"]).name.split(".")[0].lower()
-        return {**content, "title": re.sub("[^a-z0-9_-]+", "-", stem).strip("-_")[:64] or "table"}
+        return titled(content)
 
     @field_validator("genes", mode="before")
     @classmethod
@@ -162,9 +159,9 @@ class Table(Settings):
             ProblemError: the file cannot be read, or lacks a column, or holds what it must not.
         """
         frame = read_frame(self.file())
-        wanted = [_column(frame, objective.column, self.path) for objective in self.objectives]
+        wanted = [column_of(frame, objective.column, self.path) for objective in self.objectives]
         columns = self._gene_columns(frame, wanted)
-        values = np.array([_numbers_of(frame, name, self.path) for name in wanted], dtype=float).T
+        values = np.array([numbers_of(frame, name, self.path) for name in wanted], dtype=float).T
         complete = np.isfinite(values).all(axis=1)
         if not complete.any():
             raise ProblemError(f"{self.path}: no row has a number in {', '.join(wanted)}")
@@ -318,13 +315,22 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return frame
 
 
+def titled(content: Any) -> Any:
+    """Settings with a `path` that have no `title`: with the file's name as one."""
+    if not isinstance(content, Mapping) or content.get("title") or not isinstance(content.get("path"), str | Path):
+        return content
+    stem = Path(content["path"]).name.split(".")[0].lower()
+    return {**content, "title": re.sub("[^a-z0-9_-]+", "-", stem).strip("-_")[:64] or "table"}
+
+
 def _filled(value: object, key: str) -> object:
     if not isinstance(value, list | tuple):
         return value
     return [{key: entry} if isinstance(entry, str) else entry for entry in value]
 
 
-def _column(frame: pd.DataFrame, name: str, path: Path) -> str:
+def column_of(frame: pd.DataFrame, name: str, path: Path) -> str:
+    """The name itself. Raises ProblemError: there is no such column."""
     if name in frame.columns:
         return name
     known = list(map(str, frame.columns))
@@ -335,10 +341,11 @@ def _column(frame: pd.DataFrame, name: str, path: Path) -> str:
 def _matching(frame: pd.DataFrame, pattern: str, objectives: Sequence[str], path: Path) -> list[str]:
     """The column of that name, else those that match and are no objectives."""
     matching = [name for name in map(str, frame.columns) if fnmatchcase(name, pattern) and name not in objectives]
-    return matching if matching and pattern not in frame.columns else [_column(frame, pattern, path)]
+    return matching if matching and pattern not in frame.columns else [column_of(frame, pattern, path)]
 
 
-def _numbers_of(frame: pd.DataFrame, name: str, path: Path) -> Values:
+def numbers_of(frame: pd.DataFrame, name: str, path: Path) -> Values:
+    """A column as numbers (n,), nan where it has none. Raises ProblemError: something else is in it."""
     import pandas as pd
 
     column = frame[name]

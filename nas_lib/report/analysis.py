@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas_lib.correlation import Estimate
 from nas_lib.evaluation.objectives import QUANTITIES
 from nas_lib.records import Evaluation
 from nas_lib.report.descent import Growth, growth
 from nas_lib.report.results import Results
 from nas_lib.report.statistics import (
     Components,
-    Estimate,
     Sensitivity,
     rank_correlation,
     sensitivity,

@@ -12,12 +12,12 @@ import numpy as np
 from plotly import graph_objects as go
 
 from nas_lib import pareto
+from nas_lib.correlation import Estimate
 from nas_lib.records import Evaluation
 from nas_lib.report import style
 from nas_lib.report.analysis import Analysis, Dependence, Spread
 from nas_lib.report.descent import Growth
 from nas_lib.report.results import AxisEnd, Band, Results, band, curves_end, end_of, figure_of, staircase
-from nas_lib.report.statistics import Estimate
 
 MANY_POINTS = 2000
 """From this many points on they are drawn by the graphics card."""

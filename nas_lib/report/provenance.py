@@ -17,6 +17,7 @@ import yaml
 from nas_lib.experiment import Experiment
 from nas_lib.laboratory.settings import Laboratory
 from nas_lib.predictor_study.settings import PredictorStudy
+from nas_lib.score_study.settings import ScoreStudy
 
 PACKAGES = (
     "nas-lib",
@@ -69,7 +70,7 @@ def commit(folder: Path = Path()) -> str | None:
     return f"{head}, with uncommitted changes" if changed else head
 
 
-def facts(of: Experiment | Laboratory | PredictorStudy, tracking_uri: str) -> dict[str, Any]:
+def facts(of: Experiment | Laboratory | PredictorStudy | ScoreStudy, tracking_uri: str) -> dict[str, Any]:
     """All that a page says of where its results come from."""
     return {
         "seeds": of.seeds,
@@ -82,7 +83,7 @@ def facts(of: Experiment | Laboratory | PredictorStudy, tracking_uri: str) -> di
     }
 
 
-def configuration(of: Experiment | Laboratory | PredictorStudy, tracking_uri: str) -> str:
+def configuration(of: Experiment | Laboratory | PredictorStudy | ScoreStudy, tracking_uri: str) -> str:
     """The configuration as YAML, every default spelt out."""
     content = json.loads(of.model_dump_json())
     content["tracking"]["uri"] = tracking_uri
@@ -103,7 +104,7 @@ def relative(path: Path) -> str:
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else f"…/{path.name}"
 
 
-def tracking_uri(of: Experiment | Laboratory | PredictorStudy) -> str:
+def tracking_uri(of: Experiment | Laboratory | PredictorStudy | ScoreStudy) -> str:
     """Where runs appear in MLflow: a file by its relative path, a server without its name."""
     uri = urlsplit(of.tracking_uri)
     if uri.hostname:

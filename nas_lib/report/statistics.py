@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas_lib.correlation import Estimate, itself, percentile_interval, ranked, resamples, spearman
+
 SEED = 0
 """Of all resampling."""
 RESAMPLES = 2000
@@ -23,50 +25,19 @@ BACKGROUND = 200
 """Most candidates over which partial dependence averages."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % percentile interval over bootstrap resamples (Efron 1979)."""
-
-    value: float
-    low: float
-    high: float
-
-
-def percentile_interval(value: float, resampled: np.ndarray) -> Estimate:
-    """A figure with the 2.5 and 97.5 percentiles of its values (B,) over resamples; those without a value are left out.
-
-    Raises:
-        ValueError: no resample has a value.
-    """
-    found = resampled[~np.isnan(resampled)]
-    if not len(found):
-        raise ValueError("no resample has a value")
-    low, high = np.percentile(found, [2.5, 97.5])
-    return Estimate(float(value), float(low), float(high))
-
-
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Estimate | None:
     """Spearman's rank correlation of two series (n,), its interval over resamples of their pairs.
 
     None where one of them is constant, or where there are no two pairs: then there is none.
     """
-    from scipy import stats
-
     pairs = np.array([first, second], dtype=float)
-
-    def correlation(places: np.ndarray) -> np.ndarray:
-        """Pearson's correlation of the ranks, per row of places (b, n)."""
-        x, y = (stats.rankdata(values[places], axis=1) for values in pairs)
-        x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
-        with np.errstate(invalid="ignore"):
-            ratio: np.ndarray = (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-        return ratio
-
     count = pairs.shape[1]
     if count < 2 or (np.ptp(pairs, axis=1) == 0).any():
         return None
-    places = np.random.default_rng(SEED).integers(count, size=(RESAMPLES, count))
-    return percentile_interval(float(correlation(np.arange(count)[None])[0]), correlation(places))
+    counts = np.vstack([itself(count), resamples(count, RESAMPLES, np.random.default_rng(SEED))])
+    x, y = (ranked(values, counts) for values in pairs)
+    value, *resampled = spearman(x, y, counts)
+    return percentile_interval(value, np.array(resampled))
 
 
 @dataclass(frozen=True)

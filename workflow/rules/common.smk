@@ -13,6 +13,8 @@ from nas_lib.laboratory import settings as laboratory
 from nas_lib.laboratory.settings import Laboratory
 from nas_lib.predictor_study import settings as predictor_study
 from nas_lib.predictor_study.settings import PredictorStudy
+from nas_lib.score_study import settings as score_study
+from nas_lib.score_study.settings import ScoreStudy
 from nas_lib.settings import UserError
 
 DEFAULT_CONFIGURATION = "config/digits.yaml"
@@ -25,7 +27,7 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.ge
 sys.setrecursionlimit(100_000)
 
 
-def read_configuration() -> Experiment | Laboratory | PredictorStudy:
+def read_configuration() -> Experiment | Laboratory | PredictorStudy | ScoreStudy:
     """What --configfile describes, or the default experiment; --config overrides single keys of it."""
     given = [Path(file) for file in workflow.overwrite_configfiles or [DEFAULT_CONFIGURATION]]
     files = [file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file for file in given]
@@ -36,6 +38,9 @@ def read_configuration() -> Experiment | Laboratory | PredictorStudy:
             found.refuse_missing_tables()
         elif isinstance(content, dict) and "predictor_study" in content:
             found = predictor_study.parse(content, source)
+            found.refuse_missing_tables()
+        elif isinstance(content, dict) and "score_study" in content:
+            found = score_study.parse(content, source)
             found.refuse_missing_tables()
         else:
             found = experiment.parse(content, source)

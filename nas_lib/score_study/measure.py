@@ -1,0 +1,244 @@
+"""The measurements of a study: the scores of every network of a benchmark, and what each score costs.
+
+A network's scores are written at once into a journal of its job, so a study that was killed goes on where it was, and
+one with more scores, seeds or networks keeps what it has.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from nas_lib import journals
+from nas_lib.layout import write_frame
+from nas_lib.randomness import generator, seed_of, single_thread
+from nas_lib.score_study.benchmarks import Benchmark, Network
+from nas_lib.score_study.settings import ScoreStudy
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from nas_lib.scores.batch import Batch
+
+log = logging.getLogger(__name__)
+
+TIMED = 20
+"""Networks on which the cost of each score is measured."""
+TO_BUILD = "build"
+"""What building a network costs, beside the scores."""
+
+
+class Scoring(BaseModel):
+    """What scores say of one network with the weights and the batch of one seed."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
+    network: str
+    seed: int
+    values: dict[str, float]
+    """Score -> value, higher is better; not finite where the network overflows or shows no variance."""
+    inapplicable: dict[str, str]
+    """Score -> why it does not apply, in one line."""
+    failed: dict[str, str]
+    """Score -> what went wrong, in one line; all scores where the network could not be built."""
+    seconds: float
+    """CPU seconds, to build the network included."""
+
+    def __contains__(self, score: str) -> bool:
+        """Whether there is nothing more to learn of a score: what failed is tried again."""
+        return score in self.values or score in self.inapplicable
+
+
+def run(study: ScoreStudy, title: str, job: int) -> None:
+    """Score the networks of one job that are not scored yet, then write all of the job as a table.
+
+    Raises:
+        UserError: the table or the data of the benchmark cannot be used.
+    """
+    whole, names, journal = study.benchmark(title), study.names, study.folder.journal(title, job)
+    benchmark = whole.only(study.settings_of_benchmark(title).networks)
+    # What scores depend on beside network, seed and name: if it changes, they are worthless.
+    head = {"benchmark": study.benchmark_content(title), "networks": whole.digest}
+    found: dict[tuple[str, int], Scoring] = {}
+    for one in journals.begin(journal, head, Scoring):
+        _join(found, one)
+    networks = benchmark.networks[job :: study.jobs]
+    cases = [(network, seed) for network in networks for seed in study.seeds]
+    missing = {
+        (network.name, seed): [
+            name for name in names if (network.name, seed) not in found or name not in found[network.name, seed]
+        ]
+        for network, seed in cases
+    }
+    left = sum(map(bool, missing.values()))
+    log.info("%s, job %d: %d networks and seeds, %d of them scored before", title, job, len(cases), len(cases) - left)
+    batch_of = lru_cache(maxsize=None)(lambda seed: benchmark.batch(generator(seed, "score study", "batch")))
+    with journal.open("a") as file, single_thread():
+        for network, seed in cases:
+            if wanted := missing[network.name, seed]:
+                one = scored(benchmark, network, batch_of(seed), wanted, seed)
+                _join(found, one)
+                journals.add(file, one)
+    write_frame(
+        study.folder.share(title, job), table(networks, [found[each.name, seed] for each, seed in cases], names)
+    )
+
+
+def _join(found: dict[tuple[str, int], Scoring], one: Scoring) -> None:
+    """Add what a line says to what lines before it said of the same network and seed."""
+    before = found.get((one.network, one.seed))
+    if before is not None:
+        values, inapplicable = before.values | one.values, before.inapplicable | one.inapplicable
+        one = Scoring(
+            network=one.network,
+            seed=one.seed,
+            values=values,
+            inapplicable=inapplicable,
+            failed={
+                name: why for name, why in (before.failed | one.failed).items() if name not in values | inapplicable
+            },
+            seconds=before.seconds + one.seconds,
+        )
+    found[one.network, one.seed] = one
+
+
+def scored(benchmark: Benchmark, network: Network, batch: Batch, names: Sequence[str], seed: int) -> Scoring:
+    """Build a network with the weights of a seed and score it. Whatever goes wrong is part of the result."""
+    began = time.process_time()
+    with _same_weights(seed):
+        try:
+            values, inapplicable, failed = _scores(benchmark.build(network), batch, names, seed)
+        except Exception as error:  # spaces and networks have errors of their own
+            values, inapplicable, failed = {}, {}, dict.fromkeys(names, f"cannot be built: {_line(error)}")
+    return Scoring(
+        network=network.name,
+        seed=seed,
+        values=values,
+        inapplicable=inapplicable,
+        failed=failed,
+        seconds=time.process_time() - began,
+    )
+
+
+Scores = tuple[dict[str, float], dict[str, str], dict[str, str]]
+
+
+def _scores(network: nn.Module, batch: Batch, names: Sequence[str], seed: int) -> Scores:
+    """Values, reasons why scores do not apply, and what went wrong; where something did, each score alone."""
+    from nas_lib.scores import score
+
+    try:
+        together = score(network, batch, names, seed)
+    except Exception as error:
+        if len(names) == 1:
+            return {}, {}, {names[0]: _line(error)}
+        parts = [_scores(network, batch, [name], seed) for name in names]
+        values, inapplicable, failed = (dict(ChainMap(*its)) for its in zip(*parts, strict=True))
+        return values, inapplicable, failed
+    return together.values, together.inapplicable, {}
+
+
+@contextmanager
+def _same_weights(seed: int) -> Iterator[None]:
+    """Torch's global random state as of a seed; afterwards as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "weights"))
+        yield
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:300]
+
+
+def table(networks: Sequence[Network], scorings: Sequence[Scoring], names: Sequence[str]) -> pd.DataFrame:
+    """One row per network, seed and score: network, measured, seed, score, value, reason, failure, seconds.
+
+    `reason` says why a score does not apply, `failure` what went wrong; `value` is missing then. `seconds` are those of
+    all scores of the network together.
+    """
+    import pandas as pd
+
+    measured = {network.name: network.measured for network in networks}
+    columns = ["network", "measured", "seed", "score", "value", "reason", "failure", "seconds"]
+    rows = [
+        {
+            "network": one.network,
+            "measured": measured[one.network],
+            "seed": one.seed,
+            "score": name,
+            "value": one.values.get(name, math.nan),
+            "reason": one.inapplicable.get(name),
+            "failure": one.failed.get(name),
+            "seconds": one.seconds,
+        }
+        for one in scorings
+        for name in names
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def collect(study: ScoreStudy, title: str) -> pd.DataFrame:
+    """Write the tables of all jobs of a benchmark as one, networks in their order.
+
+    Raises:
+        FileNotFoundError: a job is not done yet.
+    """
+    import pandas as pd
+
+    shares = [pd.read_parquet(study.folder.share(title, job)) for job in range(study.jobs)]
+    order = {network.name: place for place, network in enumerate(study.chosen(title).networks)}
+    whole = pd.concat([share for share in shares if len(share)], ignore_index=True)
+    whole = whole.sort_values("network", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    write_frame(study.folder.scores(title), whole)
+    return whole
+
+
+def time_alone(study: ScoreStudy, title: str) -> None:
+    """Measure the CPU seconds of each score alone, one thread, on the first networks, and write them as a table.
+
+    Columns: network, score (or `build`, what building it costs), seconds. Scores that do not apply have none.
+    """
+    import pandas as pd
+
+    benchmark, seed = study.chosen(title), study.seeds[0]
+    batch = benchmark.batch(generator(seed, "score study", "batch"))
+    networks = benchmark.networks[:TIMED]
+    with single_thread():
+        _seconds(benchmark, networks[0], batch, study.names, seed)  # what a first use imports is no cost of a score
+        rows = [
+            {"network": network.name, "score": name, "seconds": seconds}
+            for network in networks
+            for name, seconds in _seconds(benchmark, network, batch, study.names, seed).items()
+        ]
+    write_frame(study.folder.costs(title), pd.DataFrame(rows, columns=["network", "score", "seconds"]))
+
+
+def _seconds(
+    benchmark: Benchmark, network: Network, batch: Batch, names: Sequence[str], seed: int
+) -> Mapping[str, float]:
+    """CPU seconds of building a network and of each score that applies to it; none of one that cannot be built."""
+    found = {}
+    with _same_weights(seed):
+        began = time.process_time()
+        try:
+            built = benchmark.build(network)
+        except Exception:
+            return {}
+        found[TO_BUILD] = time.process_time() - began
+    for name in names:
+        began = time.process_time()
+        values, _, _ = _scores(built, batch, [name], seed)
+        if values:
+            found[name] = time.process_time() - began
+    return found

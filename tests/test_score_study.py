@@ -1,0 +1,379 @@
+"""The score study: what is measured of what, what a killed one keeps, what it says, and what a user reads."""
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+from scipy import stats
+from torch import nn
+
+from nas_lib import cli, scores
+from nas_lib.configuration import ConfigurationError
+from nas_lib.mlflow_store import Synced
+from nas_lib.problems.problem import ProblemError
+from nas_lib.report.score_study import figure_names, write_figures, write_report
+from nas_lib.report.score_study.page import summary
+from nas_lib.report.score_study.results import read
+from nas_lib.score_study import analysis
+from nas_lib.score_study.analysis import Scored, correlate, kept_share, write_analysis
+from nas_lib.score_study.benchmarks import FlexiBERT, NASBenchNLP, Network, merged
+from nas_lib.score_study.measure import Scoring, run, table, time_alone
+from nas_lib.score_study.settings import ScoreStudy, load, parse, schema
+from nas_lib.score_study.tracking import sync
+from nas_lib.settings import UserError
+from nas_lib.spaces.transformer.space import TransformerSpace
+from tests.pages import without_plotly
+
+ROOT = Path(__file__).parent.parent
+SPACE = {"name": "transformer", "hidden": [4, 8], "layers": [1, 2], "heads": [2], "feed_forward": [4, 8], "stacks": [1]}
+TITLE = "mine"
+COUNT = 24
+
+
+def tiny(folder: Path) -> dict[str, Any]:
+    """A study of a table in a folder: random encoders, whose loss falls with depth and width."""
+    space, rng = TransformerSpace(**SPACE), np.random.default_rng(0)
+    rows: dict[str, dict[str, Any]] = {}
+    while len(rows) < COUNT:
+        genotype = space.sample(rng)
+        loss = 3 - 0.1 * genotype["genes"][0] - 0.2 * genotype["genes"][1] + 0.1 * rng.random()
+        rows.setdefault(space.hash(genotype), {"genotype": json.dumps(genotype), "loss": loss})
+    pd.DataFrame(rows.values()).to_csv(folder / "mine.csv", index=False)
+    benchmark = {"name": "table", "path": str(folder / "mine.csv"), "measured": "loss", "better": "lower", "batch": 6}
+    benchmark |= {"space": SPACE, "task": {"name": "adding", "steps": 4}}
+    return {
+        "score_study": "tiny",
+        "benchmarks": [benchmark],
+        "scores": ["snip", "head_confidence", "hidden_saliency", "parameters", "depth"],
+        "jobs": 2,
+    }
+
+
+def study(folder: Path, **changes: Any) -> ScoreStudy:
+    return parse(tiny(folder) | {"results": str(folder)} | changes, "my.yaml")
+
+
+def mistakes(folder: Path, **changes: Any) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        parse(tiny(folder) | changes, "my.yaml").checked_benchmarks()
+    return str(caught.value).splitlines()
+
+
+# --- what is measured ----------------------------------------------------------------------------
+
+
+def test_every_network_is_scored_once_by_one_of_the_jobs_and_reasons_are_kept(tmp_path: Path) -> None:
+    made = study(tmp_path)
+    for job in range(2):
+        run(made, TITLE, job)
+    frame = pd.concat(pd.read_parquet(made.folder.share(TITLE, job)) for job in range(2))
+    assert len(frame) == COUNT * 5
+    assert set(frame["network"]) == {f"row {row}" for row in range(1, COUNT + 1)}
+    saliency = frame[frame["score"] == "hidden_saliency"]
+    assert saliency["value"].isna().all()
+    assert set(saliency["reason"]) == {"needs recurrent states, and TransformerNetwork shows none"}
+    assert np.isfinite(frame.loc[frame["score"] != "hidden_saliency", "value"]).all()
+    run(made.model_copy(update={"jobs": 1}), TITLE, 0)
+    whole = pd.read_parquet(made.folder.share(TITLE, 0))
+    shared = frame.set_index(["network", "score"])["value"]
+    assert whole.set_index(["network", "score"])["value"].sort_index().equals(shared.sort_index())
+
+
+def test_what_cannot_be_built_or_scored_is_part_of_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = study(tmp_path, jobs=1, scores=["parameters", "snip"])
+    once, whole = TransformerSpace.build, scores.score
+
+    def building(self: TransformerSpace, genotype: Any, shape: Any) -> nn.Module:
+        if genotype["genes"][0] == 4:
+            raise ValueError("too narrow\nfor this")
+        return once(self, genotype, shape)
+
+    def scoring(network: nn.Module, batch: Any, names: list[str], seed: int) -> scores.Scored:
+        if "snip" in names:
+            raise RuntimeError("no gradients")
+        return whole(network, batch, names, seed)
+
+    monkeypatch.setattr(TransformerSpace, "build", building)
+    monkeypatch.setattr(scores, "score", scoring)
+    run(made, TITLE, 0)
+    frame = pd.read_parquet(made.folder.share(TITLE, 0))
+    narrow = frame["failure"] == "cannot be built: ValueError: too narrow"
+    assert 0 < narrow.sum() < len(frame)
+    built = dict([*frame[~narrow].groupby("score")])
+    assert set(built["snip"]["failure"]) == {"RuntimeError: no gradients"}
+    assert (built["parameters"]["value"] > 0).all()
+    monkeypatch.undo()
+    run(made, TITLE, 0)
+    again = pd.read_parquet(made.folder.share(TITLE, 0))
+    assert again["failure"].isna().all() and np.isfinite(again["value"]).all(), "what failed is tried again"
+
+
+def test_networks_that_are_the_same_are_one_with_the_mean_of_their_results() -> None:
+    found = merged([("a", Network("1", {}, 2.0)), ("b", Network("2", {}, 5.0)), ("a", Network("3", {}, 4.0))])
+    assert [(network.name, network.measured) for network in found] == [("1", 3.0), ("2", 5.0)]
+
+
+def test_the_published_benchmarks_have_the_networks_they_are_known_to_have(shared_data: Path) -> None:
+    recipes, encoders = NASBenchNLP(folder=shared_data).benchmark(), FlexiBERT(folder=shared_data).benchmark()
+    assert len(recipes.networks) == 3371
+    assert len(encoders.networks) == 491
+    assert min(network.measured for network in recipes.networks) == pytest.approx(4.436, abs=5e-4)
+    few = recipes.only(20).networks
+    assert len(few) == 20 and {network.name for network in few} < {network.name for network in recipes.networks}
+
+
+# --- what a killed study keeps -------------------------------------------------------------------
+
+
+def test_a_killed_job_goes_on_where_it_was_and_more_scores_are_all_that_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = study(tmp_path, jobs=1)
+    once, asked = scores.score, list[list[str]]()
+
+    def dying(network: nn.Module, batch: Any, names: list[str], seed: int) -> scores.Scored:
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        asked.append(names)
+        return once(network, batch, names, seed)
+
+    monkeypatch.setattr(scores, "score", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(made, TITLE, 0)
+    journal = made.folder.journal(TITLE, 0)
+    kept = journal.read_text()
+    assert len(kept.splitlines()) == 1 + 5
+    journal.write_text(kept + kept.splitlines()[-1][:30])  # torn
+    monkeypatch.setattr(scores, "score", once)
+    run(made, TITLE, 0)
+    assert journal.read_text().startswith(kept)
+    assert len(journal.read_text().splitlines()) == 1 + COUNT
+    before = journal.read_text()
+    run(study(tmp_path, jobs=1, scores=[*tiny(tmp_path)["scores"], "width"]), TITLE, 0)
+    added = journal.read_text().removeprefix(before).splitlines()
+    assert len(added) == COUNT
+    assert [*json.loads(added[0])["values"]] == ["width"]
+    assert pd.read_parquet(made.folder.share(TITLE, 0))["value"].notna().sum() == COUNT * 5
+
+
+def test_another_table_begins_anew(tmp_path: Path) -> None:
+    made = study(tmp_path, jobs=1, scores=["parameters"])
+    run(made, TITLE, 0)
+    first = pd.read_csv(tmp_path / "mine.csv")
+    first.assign(loss=first["loss"] + 1).to_csv(tmp_path / "mine.csv", index=False)
+    run(made, TITLE, 0)
+    frame = pd.read_parquet(made.folder.share(TITLE, 0))
+    assert frame["measured"].to_numpy() == pytest.approx(first["loss"] + 1)
+    assert len(made.folder.journal(TITLE, 0).read_text().splitlines()) == 1 + COUNT
+
+
+# --- what scores have to do with results ---------------------------------------------------------
+
+
+def scored(count: int = 40) -> Scored:
+    rng = np.random.default_rng(1)
+    measured = rng.normal(size=count)
+    good = -measured + rng.normal(size=count)
+    good[3] = math.nan
+    values = {"good": good, "few": good.copy(), "parameters": rng.integers(0, 4, count).astype(float)}
+    applies = {name: np.ones(count, dtype=bool) for name in values}
+    applies["few"][:10] = False
+    return Scored(measured, "lower", values, applies)
+
+
+def test_correlations_are_those_of_scipy_with_scores_that_are_not_finite_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysis, "RESAMPLES", 200)
+    found = scored()
+    correlations = {(one.score, one.subset, one.coefficient): one for one in correlate(found)[0]}
+    last = np.where(np.isnan(found.values["good"]), -99, found.values["good"])
+    kendall = correlations["good", "all", "kendall"]
+    assert kendall.value == pytest.approx(stats.kendalltau(last, found.measured).statistic)
+    assert (kendall.count, kendall.finite) == (40, 39)
+    assert kendall.low < kendall.value < kendall.high < 0
+    finite = np.isfinite(found.values["good"])
+    pearson = stats.pearsonr(found.values["good"][finite], found.measured[finite]).statistic
+    assert correlations["good", "all", "pearson"].value == pytest.approx(pearson)
+    best = found.measured <= np.sort(found.measured)[19]
+    spearman = stats.spearmanr(last[best], found.measured[best]).statistic
+    assert correlations["good", "half", "spearman"].value == pytest.approx(spearman)
+    assert correlations["good", "tenth", "kendall"].count == 4
+    assert correlations["few", "all", "kendall"].count == 30
+
+
+def test_a_lead_is_over_the_strongest_size_on_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysis, "RESAMPLES", 200)
+    correlations, leads = correlate(scored())
+    taus = {one.score: one.value for one in correlations if (one.subset, one.coefficient) == ("all", "kendall")}
+    (lead,) = [one for one in leads if (one.score, one.subset) == ("good", "all")]
+    assert lead.baseline == "parameters"
+    assert lead.value == pytest.approx(abs(taus["good"]) - abs(taus["parameters"]))
+    assert lead.low <= lead.value <= lead.high
+
+
+def test_what_a_filter_keeps_of_the_best() -> None:
+    best = np.array([True, True, False, False, False, False, False, False])
+    ranked = np.array([8.0, 1.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0])
+    assert kept_share(ranked, best, 0.5) == 0.5
+    assert kept_share(ranked, best, 0.125) == 0.5
+    assert kept_share(np.ones(8), best, 0.25) == 0.25, "without any difference it is chance"
+
+
+# --- the report ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> ScoreStudy:
+    """A study whose `snip` ranks right but for one network, while the number of parameters says nothing."""
+    made = study(tmp_path_factory.mktemp("finished"), jobs=1)
+    networks = made.benchmark(TITLE).networks
+    order = np.argsort(np.argsort([-network.measured for network in networks]))
+    rng = np.random.default_rng(0)
+    scorings = [
+        Scoring(
+            network=network.name,
+            seed=0,
+            values={"snip": math.nan if place == 20 else float(place), "parameters": float(rng.random()), "depth": 1.0},
+            inapplicable={"hidden_saliency": "needs recurrent states"},
+            failed={"head_confidence": "RuntimeError: no"},
+            seconds=0.5,
+        )
+        for network, place in zip(networks, order, strict=True)
+    ]
+    share = made.folder.share(TITLE, 0)
+    share.parent.mkdir(parents=True)
+    table(networks, scorings, made.names).to_parquet(share)
+    costs = [{"network": "row 1", "score": name, "seconds": 0.25} for name in ("build", "snip", "parameters")]
+    pd.DataFrame(costs).to_parquet(made.folder.costs(TITLE))
+    write_analysis(made, TITLE)
+    write_figures(made)
+    write_report(made)
+    return made
+
+
+def test_the_summary_says_which_score_is_strongest_whether_it_beats_sizes_and_where_it_fails(
+    finished: ScoreStudy,
+) -> None:
+    (words,) = summary(read(finished))
+    assert words.startswith("mine, 24 networks: of 2 scores SNIP agrees most with loss: Kendall's τ −0.8")
+    assert "It beats the strongest mere size, Parameters (τ " in words
+    assert "opposite" not in words
+    assert "Among the best tenth (2 networks) its τ is " in words
+    assert words.endswith("keeps 100 % of the best tenth, keeping a tenth 100 %.")
+
+
+def test_the_page_tells_of_failures_and_scores_that_do_not_apply(finished: ScoreStudy) -> None:
+    page = without_plotly(finished.folder.report)
+    assert "<td>Head confidence</td><td>RuntimeError: no</td><td>24</td>" in page
+    assert "<td>Hidden saliency</td><td>needs recurrent states</td><td>24</td>" in page
+    assert "<td>SNIP</td><td>is not finite</td><td>1</td>" in page
+    assert '<option value="snip" selected>SNIP</option>' in page
+
+
+def test_figures_and_tables_are_the_ones_foretold_and_equal_every_time(finished: ScoreStudy) -> None:
+    folder = finished.folder
+    assert {path.name for path in folder.figures.iterdir()} == set(figure_names(finished))
+    wide = pd.read_csv(folder.tables / "scores.csv")
+    assert len(wide) == COUNT and wide["snip"].notna().sum() == COUNT - 1
+    before = {path.name: path.read_bytes() for path in folder.figures.iterdir()}
+    write_figures(finished)
+    assert before == {path.name: path.read_bytes() for path in folder.figures.iterdir()}
+
+
+def test_every_score_of_a_benchmark_is_a_run(finished: ScoreStudy) -> None:
+    assert sync(finished) == Synced(created=4)
+    assert sync(finished) == Synced(unchanged=4)
+    client = MlflowClient(finished.tracking_uri)
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert found.keys() == {"mine snip", "mine parameters", "mine depth", "mine head_confidence", "report"}
+    metrics = found["mine snip"].data.metrics
+    assert metrics["kendall_all_low"] < metrics["kendall_all"] < -0.8
+    assert metrics["cpu_seconds"] == 0.25
+
+
+def test_the_cost_of_each_score_alone_is_measured_where_it_applies(tmp_path: Path) -> None:
+    made = study(tmp_path)
+    time_alone(made, TITLE)
+    costs = pd.read_parquet(made.folder.costs(TITLE))
+    assert set(costs["score"]) == {"build", "snip", "head_confidence", "parameters", "depth"}
+    assert set(costs.groupby("score")["network"].nunique()) == {20}
+
+
+# --- what a user reads ---------------------------------------------------------------------------
+
+
+def test_every_mistake_is_a_line(tmp_path: Path) -> None:
+    (unknown,) = mistakes(tmp_path, scores=["snip", "hidden_covarianc_1"])
+    assert unknown.startswith(
+        "my.yaml: scores.1: found 'hidden_covarianc_1' (did you mean 'hidden_covariance_1'?), allowed are hidden"
+    )
+    (benchmark,) = tiny(tmp_path)["benchmarks"]
+    assert mistakes(tmp_path, benchmarks=[benchmark, benchmark]) == [
+        "my.yaml: benchmarks: mine occurs twice, allowed are different names; give one a `title`"
+    ]
+    assert mistakes(tmp_path, benchmarks=[benchmark | {"task": {"name": "digits"}}]) == [
+        "my.yaml: benchmarks.0: 'transformer' makes networks for sequences, the task 'digits' has images"
+    ]
+    assert mistakes(tmp_path, benchmarks=[benchmark | {"measured": "los"}]) == [
+        f"{tmp_path / 'mine.csv'}: no column 'los' (did you mean 'loss'?); it has genotype, loss"
+    ]
+    (line,) = mistakes(tmp_path, benchmarks=[benchmark | {"genotype": "loss"}])
+    assert line.startswith(
+        f"{tmp_path / 'mine.csv'}: row 1: loss cannot be read as a genotype of the space 'transformer' ("
+    )
+    (line,) = mistakes(tmp_path, benchmarks=[benchmark | {"path": "gone.csv"}])
+    assert line == "gone.csv: is missing"
+
+
+def test_commands_say_what_is_missing_or_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tiny(tmp_path) | {"results": str(tmp_path)}))
+    monkeypatch.setattr(cli, "_limit_threads", lambda _: None)
+    for words, line in (
+        (["page", file], r"^error: .*analysis.json: is missing; run the measurements first$"),
+        (["analyse", file, "--benchmark", "mine"], r"^error: .*job-0.parquet: is missing; run the measurements first$"),
+        (["costs", file, "--benchmark", "x"], r"^error: --benchmark: found 'x', allowed is one of \['mine'\]$"),
+        (
+            ["measure", file, "--benchmark", "mine", "--job", "2"],
+            r"^error: --job: found 2, allowed is one of \[0, 1\]$",
+        ),
+    ):
+        monkeypatch.setattr(sys, "argv", ["nas_lib", "scores", *map(str, words)])
+        with pytest.raises(SystemExit, match=line):
+            cli.main()
+
+
+def test_a_table_with_too_few_networks_is_refused(tmp_path: Path) -> None:
+    made = study(tmp_path)
+    pd.read_csv(tmp_path / "mine.csv").head(5).to_csv(tmp_path / "mine.csv", index=False)
+    with pytest.raises(ProblemError, match="has 5 different networks with a result, allowed are 20 or more"):
+        made.benchmark(TITLE)
+
+
+def test_the_exported_schema_is_the_present_one() -> None:
+    assert json.loads((ROOT / "config" / "proxies.schema.json").read_text()) == schema()
+
+
+def test_the_shipped_study_is_of_all_scores_on_both_benchmarks() -> None:
+    found = load(ROOT / "config" / "proxies.yaml")
+    assert found.titles == ["nas-bench-nlp", "flexibert"]
+    assert found.scores is None
+
+
+def test_the_example_of_a_table_of_ones_own_is_valid() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "proxies.md").read_text(), re.DOTALL)
+    assert parse(yaml.safe_load(example), "mine.yaml").titles == ["mine"]
+
+
+def test_a_study_of_something_else_is_refused_in_one_line() -> None:
+    with pytest.raises(ConfigurationError, match=r"there is `python -m nas_lib predictors`$"):
+        parse({"predictor_study": "x"}, "my.yaml")
