@@ -274,6 +274,14 @@ def test_transforms_are_the_fourier_and_cosine_transforms_of_tokens_and_features
     np.testing.assert_allclose(found, scipy.fft.dctn(heads, axes=(2, 3), norm="ortho"), atol=1e-6)
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operations_compute_in_the_precision_of_their_weights(operation: str) -> None:
+    network, tokens = network_of(replace(LAYER, operation=operation)), torch.tensor([[3, 4, 5, 0], [6, 7, 8, 9]])
+    single, double = network(tokens)[0], network.double()(tokens)[0]
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kernel", [5, 9])
 def test_a_convolving_head_reads_two_spans_and_an_attending_one_everything(kernel: int) -> None:
     network = network_of(replace(LAYER, operation=f"DSC-{kernel}"))

@@ -149,9 +149,10 @@ class Transform(nn.Module):
         """Mix (n, time, hidden)."""
         inner = split(self.input(values) * tokens.real[..., None], self.heads)
         if self.kind == "DCT":
-            return Mixed(cosine(tokens.positions, tokens.lengths)[:, None] @ (inner @ self.features[0].T), None)
+            cosines = cosine(tokens.positions, tokens.lengths).to(inner.dtype)[:, None]
+            return Mixed(cosines @ (inner @ self.features[0].T), None)
         # Real part of F x F with F = cosines - i sines.
-        cosines, sines = (each[:, None] for each in fourier(tokens.positions, tokens.lengths))
+        cosines, sines = (each.to(inner.dtype)[:, None] for each in fourier(tokens.positions, tokens.lengths))
         return Mixed(cosines @ (inner @ self.features[0]) - sines @ (inner @ self.features[1]), None)
 
 
