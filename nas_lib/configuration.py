@@ -132,7 +132,25 @@ def read_merged(paths: Sequence[Path], overrides: Mapping[str, Any]) -> tuple[ob
     contents = [read(path) for path in paths]
     if len(contents) == 1 and not overrides:
         return contents[0], str(paths[0])
-    return merge([*contents, overrides]), " + ".join([*map(str, paths), *(["--config"] if overrides else [])])
+    return merge([*contents, {key: _typed(value) for key, value in overrides.items()}]), " + ".join(
+        [*map(str, paths), *(["--config"] if overrides else [])]
+    )
+
+
+def _typed(value: Any) -> Any:
+    """A list or mapping of --config, in which Snakemake leaves everything as text, as YAML reads it."""
+    if isinstance(value, list):
+        return [_typed(_scalar(entry)) for entry in value]
+    if isinstance(value, Mapping):
+        return {key: _typed(_scalar(entry)) for key, entry in value.items()}
+    return value
+
+
+def _scalar(entry: Any) -> Any:
+    try:
+        return yaml.safe_load(entry) if isinstance(entry, str) else entry
+    except yaml.YAMLError:
+        return entry
 
 
 def merge(contents: Sequence[object]) -> dict[str, Any]:

@@ -445,6 +445,13 @@ def test_overrides_replace_single_keys(tmp_path: Path) -> None:
     assert (experiment.budget.rounds, experiment.budget.proposals, experiment.seeds) == (7, 4, (4,))
 
 
+def test_numbers_within_overrides_may_be_text_as_snakemake_gives_them(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    experiment = parse(*read_merged([path], {"budget": {"rounds": "7"}, "seeds": ["4", "5"], "description": "3"}))
+    assert (experiment.budget.rounds, experiment.seeds, experiment.description) == (7, (4, 5), "3")
+
+
 def test_results_are_continued_with_more_rounds_seeds_and_strategies() -> None:
     more = {"budget": {"rounds": 9}, "seeds": [1, 2], "strategies": ["parego", "random"], "finalists": {"count": 1}}
     assert settings_of(parse({**MINIMAL, **more}, ""), "random") == settings_of(parse(MINIMAL, ""), "random")

@@ -366,7 +366,7 @@ def test_finalists_on_a_second_data_set_are_compared_and_models_linked(tmp_path:
     assert "10.00 % ± 0.00 %" in words
     assert "Rank correlation of the two mean test errors (Spearman)" in words
     assert '<a href="lucky/seed-1/finalists/0/model/model.onnx">model.onnx</a>' in page
-    assert "1.0e-06 on 2 images" in words
+    assert "1.0e-06 on 2 images, 1 % of what is accepted" in words
     assert "models:/toy-lucky-seed-1-finalist-0@current" in page
 
 

@@ -409,9 +409,10 @@ def _state_size(examples: Path) -> int | None:
 
 def _difference(finalist: Retrained, items: str) -> str:
     onnx = finalist.export and finalist.export.files.get("model.onnx")
-    if not onnx or onnx.largest_difference is None:
+    if not onnx or onnx.largest_difference is None or onnx.share_of_tolerance is None:
         return "not compared"
-    return f"{onnx.largest_difference:.1e} on {onnx.images} {items}"
+    allowed = f"{100 * onnx.share_of_tolerance:.2g} % of what is accepted"
+    return f"{onnx.largest_difference:.1e} on {onnx.images} {items}, {allowed}"
 
 
 def _transfer(results: Results) -> dict[str, Any] | None:
