@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -19,12 +20,18 @@ class _Counting:
     ) -> Any:
         kwargs = kwargs or {}
         output = operation(*args, **kwargs)
-        formula = flop_registry.get(operation._overloadpacket)
+        formula = flop_registry.get(_out_of_place(operation._overloadpacket))
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=output)
         if not operation.is_view:
             self.elements += numbers(output)
         return output
+
+
+def _out_of_place(packet: Any) -> Any:
+    """An operation, or the one that an operation in place (`addmm_`) computes, for formulas are of those alone."""
+    name: str = packet.__name__
+    return getattr(torch.ops.aten, name.removesuffix("_"), packet) if name.endswith("_") else packet
 
 
 class FlopCounter(_Counting, TorchDispatchMode):  # type: ignore[no-untyped-call]

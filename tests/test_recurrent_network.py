@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nas_lib.evaluation import measures
 from nas_lib.spaces.recurrent.cell import Block, Cell, CellError, acting, checked, parameter_count
 from nas_lib.spaces.recurrent.network import CellLayer, RecurrentNetwork, detached
 from nas_lib.spaces.recurrent.plan import Sum, plan
@@ -233,3 +234,11 @@ def test_gradients_of_a_backward_pass_free_what_it_kept() -> None:
     kept = weakref.ref(outputs)
     del outputs
     assert kept() is None, "a circle of references would hold every batch until the next garbage collection"
+
+
+@pytest.mark.parametrize(("cell", "matrices"), [(basic(), 2), (gru(), 6), (lstm(), 8)], ids=["rnn", "gru", "lstm"])
+def test_the_flops_of_a_step_are_those_of_its_matrices_encoder_and_decoder(cell: Cell, matrices: int) -> None:
+    shape = SequenceShape(4, 4, tokens=False)
+    network = RecurrentNetwork(cell, shape, HIDDEN)
+    by_hand = 2 * (matrices * HIDDEN * HIDDEN + 4 * HIDDEN + HIDDEN * 4)
+    assert measures.forward_cost(network, shape).flops == by_hand
