@@ -4,7 +4,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -207,6 +207,26 @@ def _without_consequences(errors: list[ErrorDetails]) -> list[ErrorDetails]:
         return details["type"] == "too_short" and inside
 
     return [details for details in errors if not caused(details)]
+
+
+def parsed(
+    model: type[Model], kind: str, content: object, source: str, impossible: Callable[[dict[str, Any]], Iterable[str]]
+) -> Model:
+    """The configuration of a kind, one of `KINDS`, that plain data describes.
+
+    Args:
+        source: where the data comes from.
+        impossible: what is wrong with combinations of sections, given those that are right in themselves.
+
+    Raises:
+        ConfigurationError: all mistakes, one line each: source, path of the key, what was found, what is allowed.
+    """
+    refuse_other_kind(content, kind, source)
+    found, mistakes = checked(model, content, source)
+    mistakes += impossible(valid_sections(model, cast(Mapping[str, Any], content)))
+    if mistakes or found is None:
+        raise ConfigurationError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
+    return found
 
 
 def valid_sections(model: type[Settings], content: Mapping[str, Any]) -> dict[str, Any]:

@@ -353,8 +353,11 @@ def _of_candidates(search: Search, history: History) -> Iterator[Projection]:
         # A duplicate took no time of its own: it is shown where its original ended.
         cost = evaluation.cost if proposal.duplicate_of is None else costs[proposal.duplicate_of]
         started = cost.started if proposal.duplicate_of is None and cost.started else cost.finished
-        related = {"duplicate_of": [proposal.duplicate_of], "warm_start": [proposal.warm_start]}
-        related["parents"] = [*proposal.parents]
+        related: dict[str, Sequence[Candidate | None]] = {
+            "duplicate_of": [proposal.duplicate_of],
+            "warm_start": [proposal.warm_start],
+            "parents": proposal.parents,
+        }
         yield Projection(
             id=f"{_identity(search)}/round-{proposal.round}/slot-{proposal.slot}",
             name=f"{search.label}-{search.seed} r{proposal.round:02d} s{proposal.slot}",

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, StrictInt, field_validator
 
 from nas_lib import configuration, predictors
 from nas_lib.configuration import (
-    ConfigurationError,
     Name,
     ResultsFolder,
     name_mistakes,
     named,
-    refuse_other_kind,
 )
 from nas_lib.experiment import Tracking, label_of
 from nas_lib.layout import LaboratoryFolder
@@ -172,12 +170,7 @@ def parse(content: object, source: str) -> Laboratory:
     Raises:
         ConfigurationError: all mistakes, one line each: source, path of the key, what was found, what is allowed.
     """
-    refuse_other_kind(content, "laboratory", source)
-    laboratory, mistakes = configuration.checked(Laboratory, content, source)
-    mistakes += _impossible(configuration.valid_sections(Laboratory, cast(Mapping[str, Any], content)))
-    if mistakes or laboratory is None:
-        raise ConfigurationError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
-    return laboratory
+    return configuration.parsed(Laboratory, Laboratory.kind, content, source, _impossible)
 
 
 def schema() -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, cast, get_args
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import Field, StrictInt, field_validator
 
 from nas_lib import configuration, predictors
-from nas_lib.configuration import ConfigurationError, Name, ResultsFolder, name_mistakes, named, refuse_other_kind
+from nas_lib.configuration import Name, ResultsFolder, name_mistakes, named
 from nas_lib.experiment import Tracking
 from nas_lib.laboratory.settings import every
 from nas_lib.layout import StudyFolder
@@ -144,12 +144,7 @@ def parse(content: object, source: str) -> PredictorStudy:
     Raises:
         ConfigurationError: all mistakes, one line each: source, path of the key, what was found, what is allowed.
     """
-    refuse_other_kind(content, "predictor_study", source)
-    study, mistakes = configuration.checked(PredictorStudy, content, source)
-    mistakes += _impossible(configuration.valid_sections(PredictorStudy, cast(Mapping[str, Any], content)))
-    if mistakes or study is None:
-        raise ConfigurationError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
-    return study
+    return configuration.parsed(PredictorStudy, PredictorStudy.kind, content, source, _impossible)
 
 
 def schema() -> dict[str, Any]:

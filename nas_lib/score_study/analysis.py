@@ -128,7 +128,8 @@ def write_analysis(study: ScoreStudy, title: str) -> None:
     Raises:
         FileNotFoundError: a job is not done yet.
     """
-    frame, benchmark = collect(study, title), study.chosen(title)
+    benchmark = study.chosen(title)
+    frame = collect(study, title, benchmark.networks)
     found = scored(frame, benchmark.better)
     correlations, leads = correlate(found)
     analysis = Analysis(

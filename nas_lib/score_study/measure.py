@@ -188,8 +188,8 @@ def table(networks: Sequence[Network], scorings: Sequence[Scoring], names: Seque
     return pd.DataFrame(rows, columns=columns)
 
 
-def collect(study: ScoreStudy, title: str) -> pd.DataFrame:
-    """Write the tables of all jobs of a benchmark as one, networks in their order.
+def collect(study: ScoreStudy, title: str, networks: Sequence[Network]) -> pd.DataFrame:
+    """Write the tables of all jobs of a benchmark as one, its networks in their order.
 
     Raises:
         FileNotFoundError: a job is not done yet.
@@ -197,7 +197,7 @@ def collect(study: ScoreStudy, title: str) -> pd.DataFrame:
     import pandas as pd
 
     shares = [pd.read_parquet(study.folder.share(title, job)) for job in range(study.jobs)]
-    order = {network.name: place for place, network in enumerate(study.chosen(title).networks)}
+    order = {network.name: place for place, network in enumerate(networks)}
     whole = pd.concat([share for share in shares if len(share)], ignore_index=True)
     whole = whole.sort_values("network", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     write_frame(study.folder.scores(title), whole)

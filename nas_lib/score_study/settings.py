@@ -6,19 +6,17 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from pydantic import Field, StrictInt, field_validator
 
 from nas_lib import configuration
 from nas_lib.configuration import (
-    ConfigurationError,
     Name,
     ResultsFolder,
     name_mistakes,
     named,
     nearest,
-    refuse_other_kind,
 )
 from nas_lib.experiment import Tracking
 from nas_lib.laboratory.settings import every
@@ -134,12 +132,7 @@ def parse(content: object, source: str) -> ScoreStudy:
     Raises:
         ConfigurationError: all mistakes, one line each: source, path of the key, what was found, what is allowed.
     """
-    refuse_other_kind(content, "score_study", source)
-    study, mistakes = configuration.checked(ScoreStudy, content, source)
-    mistakes += _impossible(configuration.valid_sections(ScoreStudy, cast(Mapping[str, Any], content)))
-    if mistakes or study is None:
-        raise ConfigurationError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
-    return study
+    return configuration.parsed(ScoreStudy, ScoreStudy.kind, content, source, _impossible)
 
 
 def schema() -> dict[str, Any]:

@@ -7,7 +7,8 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -53,10 +54,15 @@ def read_contents(folder: Path, published: Published, names: Sequence[str]) -> l
     except OSError as error:
         raise DataError(f"{archive.parent}: cannot be read ({_reason(error)})") from None
     if unpacked:
-        return [_explained(path, published, archive, [name])[0] for path, name in zip(plain, names, strict=True)]
+        found = []
+        for path, name in zip(plain, names, strict=True):
+            with _explained(path, published, archive):
+                found += _checked(path, published, [name], packed=False)
+        return found
     if missing:
         _download(archive, published)
-    return _explained(archive, published, archive, names)
+    with _explained(archive, published, archive):
+        return _checked(archive, published, names, packed=True)
 
 
 def read_matching(folder: Path, published: Published, pattern: str) -> dict[str, bytes]:
@@ -73,31 +79,35 @@ def read_matching(folder: Path, published: Published, pattern: str) -> dict[str,
     if missing:
         _download(archive, published)
     matches = re.compile(pattern).fullmatch
+    with _explained(archive, published, archive), _legible(published):
+        _check_md5("md5", _file_md5(archive), published.md5)
+        return dict(sorted(_members(archive, lambda name: matches(name) is not None).items()))
+
+
+@contextmanager
+def _explained(path: Path, published: Published, archive: Path) -> Iterator[None]:
+    """Whatever is wrong with a file that is there, as a DataError that says what to do."""
     try:
-        try:
-            _check_md5("md5", _file_md5(archive), published.md5)
-            return dict(sorted(_members(archive, lambda name: matches(name) is not None).items()))
-        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-            raise ValueError(f"cannot be read ({_reason(error)}), expected is {_expectation(published)}") from error
+        yield
     except ValueError as error:
-        raise DataError(f"{archive}: {error}; {_remedy(published, archive)}") from None
+        urls = " or ".join(published.urls)
+        raise DataError(
+            f"{path}: {error}; remove it to have it downloaded again, or put the file from {urls} at {archive}"
+        ) from None
 
 
-def _explained(path: Path, published: Published, archive: Path, names: Sequence[str]) -> list[bytes]:
+@contextmanager
+def _legible(published: Published) -> Iterator[None]:
+    """A file that cannot be read or unpacked, as a ValueError that says so."""
     try:
-        return _checked(path, published, names, packed=path == archive)
-    except ValueError as error:
-        raise DataError(f"{path}: {error}; {_remedy(published, archive)}") from None
-
-
-def _remedy(published: Published, archive: Path) -> str:
-    urls = " or ".join(published.urls)
-    return f"remove it to have it downloaded again, or put the file from {urls} at {archive}"
+        yield
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise ValueError(f"cannot be read ({_reason(error)}), expected is {_expectation(published)}") from error
 
 
 def _checked(path: Path, published: Published, names: Sequence[str], *, packed: bool) -> list[bytes]:
     """The named files in `path`; ValueError says what is wrong with it."""
-    try:
+    with _legible(published):
         if packed and not published.contents:
             _check_md5("md5", _file_md5(path), published.md5)
         if not packed:
@@ -106,8 +116,6 @@ def _checked(path: Path, published: Published, names: Sequence[str], *, packed: 
             found = _members(path, set(names).__contains__, len(names))
         else:
             found = {names[0]: gzip.decompress(path.read_bytes())}
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise ValueError(f"cannot be read ({_reason(error)}), expected is {_expectation(published)}") from error
     for name in names:
         if name not in found:
             raise ValueError(f"does not contain {name}")

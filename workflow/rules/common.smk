@@ -19,6 +19,7 @@ from nas_lib.settings import UserError
 
 DEFAULT_CONFIGURATION = "config/digits.yaml"
 ENVIRONMENT = "../../environment.yml"
+COMPARISONS = {"laboratory": laboratory, "predictor_study": predictor_study, "score_study": score_study}
 
 # Rules call `python`: the one that runs this workflow, also where its environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
@@ -33,18 +34,13 @@ def read_configuration() -> Experiment | Laboratory | PredictorStudy | ScoreStud
     files = [file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file for file in given]
     try:
         content, source = read_merged(files, workflow.config_settings.config)
-        if isinstance(content, dict) and "laboratory" in content:
-            found = laboratory.parse(content, source)
-            found.refuse_missing_tables()
-        elif isinstance(content, dict) and "predictor_study" in content:
-            found = predictor_study.parse(content, source)
-            found.refuse_missing_tables()
-        elif isinstance(content, dict) and "score_study" in content:
-            found = score_study.parse(content, source)
-            found.refuse_missing_tables()
-        else:
-            found = experiment.parse(content, source)
-            experiment.refuse_other_settings(found, source)
+        for kind, its in COMPARISONS.items():
+            if isinstance(content, dict) and kind in content:
+                found = its.parse(content, source)
+                found.refuse_missing_tables()
+                return found
+        found = experiment.parse(content, source)
+        experiment.refuse_other_settings(found, source)
     except UserError as error:
         raise WorkflowError(f"The configuration is wrong:\n{error}") from None
     return found
