@@ -49,6 +49,9 @@ class Request:
     """Reference value of each objective, None where it is to be inferred; empty means None for all."""
     exact: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
     """Objectives that cost nothing to compute: name -> option numbers (n, d) to values (n,). For spaces of genes."""
+    score: Callable[[Sequence[Genotype], Sequence[str]], np.ndarray] | None = None
+    """Genotypes and names of scores without training -> values (n, k), higher is better, not finite where a score does
+    not apply or fails; equal questions have equal answers. None: nothing can be scored here."""
     limits: Mapping[str, float] = field(default_factory=dict)
     """Constrained figure -> its largest allowed value. `Evaluation.constraints` holds by how much it is exceeded."""
 
