@@ -94,10 +94,9 @@ def kill_everything(project: Project, process: subprocess.Popen[str]) -> None:
         ("between epochs", kill_snakemake),
         ("between epochs", kill_trainings),
         ("after the first candidate", kill_everything),
-        ("between rounds", kill_snakemake),
     ],
 )
-def test_a_killed_search_continues_to_the_same_history(
+def test_a_killed_search_continues_to_the_same_history_and_does_nothing_again(
     project: Project,
     expected: list[dict[str, Any]],
     moment: str,
@@ -108,19 +107,11 @@ def test_a_killed_search_continues_to_the_same_history(
     kill(project, process)
     if kill is kill_trainings:
         process.communicate(timeout=300)
+    done = {path: path.stat().st_mtime_ns for path in project.paths("round-*/candidate-*/evaluation.json")}
     code, output = project.run(HISTORY)
     assert code == 0, output
     assert project.history() == expected
-
-
-def test_what_a_killed_run_finished_is_not_done_again(project: Project) -> None:
-    process = project.start(HISTORY)
-    wait_until(lambda: project.paths("round-1/candidate-*/epoch.json"), process)
-    kill_everything(project, process)
-    before = {path: path.stat().st_mtime_ns for path in project.paths("round-0/candidate-*/evaluation.json")}
-    assert len(before) >= 1
-    project.run(HISTORY)
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {path: path.stat().st_mtime_ns for path in done} == done
 
 
 def test_one_command_goes_from_data_to_report_and_a_second_one_has_nothing_to_do(
