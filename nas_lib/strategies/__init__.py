@@ -20,6 +20,7 @@ from nas_lib.strategies.nehvi import NEHVI
 from nas_lib.strategies.neuroevolution import KnownNetworks, Neuroevolution
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Plan, Strategy
+from nas_lib.strategies.robot import RoBoT
 from nas_lib.strategies.tpe import TPE
 
 StrategySettings = Annotated[
@@ -35,6 +36,7 @@ StrategySettings = Annotated[
     | LINAS
     | Coverage
     | TPE
+    | RoBoT
     | Neuroevolution
     | KnownNetworks,
     Field(discriminator="name"),
