@@ -18,6 +18,7 @@ from nas_lib.strategies.hyperband import BOHB, Hyperband
 from nas_lib.strategies.linas import LINAS
 from nas_lib.strategies.nehvi import NEHVI
 from nas_lib.strategies.neuroevolution import KnownNetworks, Neuroevolution
+from nas_lib.strategies.novelty import MTFPDNS
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Plan, Strategy
 from nas_lib.strategies.robot import RoBoT
@@ -37,6 +38,7 @@ StrategySettings = Annotated[
     | Coverage
     | TPE
     | RoBoT
+    | MTFPDNS
     | Neuroevolution
     | KnownNetworks,
     Field(discriminator="name"),

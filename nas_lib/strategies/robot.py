@@ -115,7 +115,8 @@ def combined(scores: Array, weights: Array) -> Array:
     """Weighted sums (w, n) of scores (n, k) by weights (w, k); a score that is NaN counts as the worst."""
     missing = np.isnan(scores)
     # The worst of [0, 1] is 0 for a positive weight and 1 for a negative one.
-    return np.hstack([weights, np.minimum(weights, 0)]) @ np.hstack([np.where(missing, 0, scores), missing]).T
+    terms = np.hstack([np.where(missing, 0, scores), missing])
+    return np.asarray(np.hstack([weights, np.minimum(weights, 0)]) @ terms.T)
 
 
 def _directions(weights: Array) -> Array:
@@ -149,8 +150,10 @@ def _among(pool: Collection[Hashable], keys: Iterable[Hashable]) -> NDArray[np.b
 
 
 def _results(request: Request, pool: Collection[Hashable]) -> tuple[NDArray[np.bool_], Array]:
-    """Which of the pool are evaluated (n,), and their objectives (n, m): NaN for those that are not, that failed or that
-    exceed a limit."""
+    """Which of the pool are evaluated (n,), and their objectives (n, m).
+
+    NaN for those that are not, that failed or that exceed a limit.
+    """
     keys = keys_of(request.space, [evaluation.proposal.genotype for evaluation in request.history])
     values = objective_values(request.history, request.objectives)
     feasible = np.array([evaluation.feasible for evaluation in request.history], dtype=bool)

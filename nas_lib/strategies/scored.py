@@ -43,8 +43,3 @@ def keys_of(space: Space, genotypes: Sequence[Genotype]) -> list[Hashable]:
         genes = cast(Genetic, space).gene_space
         return [*genes.keys(genes.numbers(genotypes))]
     return [space.hash(genotype) for genotype in genotypes]
-
-
-def proposed(request: Request) -> list[Genotype]:
-    """Genotypes of everything evaluated, in order, then of everything pending."""
-    return [one.genotype for one in (*(evaluation.proposal for evaluation in request.history), *request.pending)]
