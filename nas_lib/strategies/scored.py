@@ -30,11 +30,15 @@ def scores_of(request: Request, genotypes: Sequence[Genotype], names: Sequence[s
 
 
 def normalised(scores: Array) -> Array:
-    """Scores (n, k) moved and stretched to [0, 1] within every column; NaN stays, a constant column becomes 0."""
+    """Scores (n, k) moved and stretched to [0, 1] within every column; NaN stays.
+
+    A column without differences becomes 0.5, so that it differs from whatever stands for what failed.
+    """
     known = ~np.isnan(scores)
     low, high = scores.min(axis=0, where=known, initial=np.inf), scores.max(axis=0, where=known, initial=-np.inf)
     varied = high > low
-    return np.asarray((scores - np.where(varied, low, scores)) / np.where(varied, high - low, 1.0))
+    shares = (scores - np.where(varied, low, 0.0)) / np.where(varied, high - low, 1.0)
+    return np.where(varied | ~known, shares, 0.5)
 
 
 def keys_of(space: Space, genotypes: Sequence[Genotype]) -> list[Hashable]:
