@@ -18,8 +18,10 @@ from nas_lib.strategies.hyperband import BOHB, Hyperband
 from nas_lib.strategies.linas import LINAS
 from nas_lib.strategies.nehvi import NEHVI
 from nas_lib.strategies.neuroevolution import KnownNetworks, Neuroevolution
+from nas_lib.strategies.novelty import MTFPDNS
 from nas_lib.strategies.random_search import RandomSearch
 from nas_lib.strategies.request import Plan, Strategy
+from nas_lib.strategies.robot import RoBoT
 from nas_lib.strategies.tpe import TPE
 
 StrategySettings = Annotated[
@@ -35,6 +37,8 @@ StrategySettings = Annotated[
     | LINAS
     | Coverage
     | TPE
+    | RoBoT
+    | MTFPDNS
     | Neuroevolution
     | KnownNetworks,
     Field(discriminator="name"),
