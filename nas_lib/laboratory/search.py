@@ -17,7 +17,7 @@ from nas_lib.laboratory.settings import Laboratory, LaboratoryBudget, unfit
 from nas_lib.layout import write_frame, write_json
 from nas_lib.problems import Problem, ProblemError
 from nas_lib.randomness import generator
-from nas_lib.records import Cost, Evaluation, History, Proposal
+from nas_lib.records import Cost, Evaluation, Genotype, History, Proposal
 from nas_lib.spaces import Space
 from nas_lib.strategies.request import Request, Strategy, Suggestion
 
@@ -89,6 +89,7 @@ def search(problem: Problem, strategy: Strategy, seed: int, budget: LaboratoryBu
             plan=budget.plan,
             rng=partial(generator, seed, problem.name),
             exact=problem.exact,
+            score=partial(_scores, problem) if problem.scores else None,
         )
         began = time.process_time()
         suggestions = strategy.propose(request)
@@ -97,6 +98,12 @@ def search(problem: Problem, strategy: Strategy, seed: int, budget: LaboratoryBu
         history = [*history, *_evaluated(problem, request.round, suggestions, known)]
         wasted = wasted + 1 if len(known) == before else 0
     return history, seconds
+
+
+def _scores(problem: Problem, genotypes: Sequence[Genotype], names: Sequence[str]) -> np.ndarray:
+    """Values (n, k) of the problem's scores."""
+    numbers = problem.space.existing(problem.space.numbers(genotypes))
+    return np.column_stack([np.empty((len(numbers), 0)), *(problem.scores[name](numbers) for name in names)])
 
 
 def _evaluated(
