@@ -131,8 +131,8 @@ def _graphs(recipes: Sequence[Recipe], rows: Numbers) -> Drawn:
         labels = np.full((len(drawn), most), -1, dtype=np.int64)
         edges = np.zeros((len(drawn), most, most), dtype=bool)
         for place, graph in enumerate(drawn):
-            for node, label in graph.nodes(data="label"):
-                labels[place, node] = names.setdefault(label, len(names))
+            for node, attributes in graph.nodes(data=True):
+                labels[place, node] = names.setdefault(attributes["label"], len(names))
             for source, target in graph.edges:
                 edges[place, source, target] = True
         return Graphs(labels, edges)
@@ -160,8 +160,8 @@ def _scores(path: Path, recipes: Sequence[TrainedRecipe]) -> Mapping[str, Values
     if set(table.index) != set(names):
         unknown, lacking = set(table.index) - set(names), set(names) - set(table.index)
         raise ProblemError(
-            f"{path}: lacks {len(lacking):,} of {len(names):,} recipes and has {len(unknown):,} other networks, allowed is "
-            f"a table of scores of all recipes as {STUDY!r} makes it"
+            f"{path}: lacks {len(lacking):,} of {len(names):,} recipes and has {len(unknown):,} other networks, "
+            f"allowed is a table of scores of all recipes as {STUDY!r} makes it"
         )
     table = table.loc[names]
     with np.errstate(invalid="ignore"):
