@@ -144,7 +144,10 @@ def compare_problem(laboratory: Laboratory, title: str, problem: Problem, checkp
     extent = np.abs(scale.reference - scale.ideal)
     best = None if laboratory.target is None else _goal(problem, laboratory.target)
     found = {
-        label: {seed: None if best is None else pareto.reached(-its[:, 0], -best.level) for seed, its in seeds.items()}
+        label: {
+            seed: None if best is None else pareto.reached((-its[:, 0]).tolist(), -best.level)
+            for seed, its in seeds.items()
+        }
         for label, seeds in points.items()
     }
     return {

@@ -138,7 +138,7 @@ class Laboratory(Settings):
             if (mistake := unfit(title, problem, label, self.strategy(label)))
         ]
         mistakes += [
-            f"problems ({title}): its best architectures are not known, for there are more than {MOST_LISTED:,} in all, "
+            f"problems ({title}): its best architectures are not known, for it has more than {MOST_LISTED:,}, "
             "allowed is a laboratory without `target`"
             for title, problem in problems.items()
             if self.target is not None and problem.space.listed is None
