@@ -15,13 +15,14 @@ from nas_lib.configuration import (
     ResultsFolder,
     name_mistakes,
     named,
+    nearest,
 )
 from nas_lib.experiment import Tracking, label_of
 from nas_lib.layout import LaboratoryFolder
 from nas_lib.problems import Problem, ProblemError, ProblemSettings
 from nas_lib.problems.table import Table
 from nas_lib.settings import Settings
-from nas_lib.strategies import StrategySettings, impossible, other_count
+from nas_lib.strategies import StrategySettings, content_of, impossible, other_count, scores_of
 from nas_lib.strategies.request import Plan, Strategy
 
 
@@ -128,7 +129,7 @@ class Laboratory(Settings):
     def settings_of_search(self, title: str, label: str) -> str:
         """All that decides what a search does, beside its seed and the table's content, as JSON."""
         problem = json.loads(self.settings_of_problem(title).model_dump_json(exclude={"folder", "path"}))
-        strategy = json.loads(self.strategy(label).model_dump_json())
+        strategy = content_of(self.strategy(label))
         return json.dumps({"problem": problem, "strategy": strategy, "budget": self.budget.model_dump()})
 
 
@@ -156,6 +157,11 @@ def unfit(title: str, problem: Problem, label: str, strategy: Strategy) -> str |
     predictor = str(getattr(strategy, "predictor", ""))
     if predictor in predictors.PREDICTORS and not predictors.suits(predictor, problem.space):
         return f"problems ({title}): {predictors.NO_GRAPH}, which the predictor {predictor} of {label} learns from"
+    for score in scores_of(strategy):
+        if score not in problem.scores:
+            there = f"allowed are {', '.join(problem.scores)}" if problem.scores else "it has none"
+            hint = nearest(score, [*problem.scores])
+            return f"problems ({title}): has no score {score!r}, which {label} asks for{hint}; {there}"
     return None
 
 
