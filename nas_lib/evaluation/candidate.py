@@ -213,7 +213,8 @@ def _train(
 def identity(proposal: Proposal) -> str:
     """What a checkpoint must belong to, so that a training may continue from it."""
     # Without what it did not have when the first weights were kept.
-    return proposal.model_dump_json(exclude={name for name in ("parents", "changes") if not getattr(proposal, name)})
+    later = ("parents", "changes", "scores")
+    return proposal.model_dump_json(exclude={name for name in later if not getattr(proposal, name)})
 
 
 def _size(network: nn.Module, bench: Bench, genotype: Genotype) -> dict[str, float | int]:

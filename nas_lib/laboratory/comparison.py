@@ -334,7 +334,7 @@ def _goal(problem: Problem, target: Target) -> Goal:
 
 
 def _best(laboratory: Laboratory, title: str, goal: Goal, found: Firsts) -> dict[str, Any]:
-    """Evaluations each strategy needs to find one of the best architectures, and how many times fewer than the baseline.
+    """Evaluations each strategy needs to find one of the best, and how many times fewer than the baseline they are.
 
     `level` (of the first objective), `members`, `architectures`: see `Goal`; `expected`: evaluations that draws without
     replacement need in the mean, (N + 1) / (K + 1) with K of N architectures among the best (the mean of a negative

@@ -15,6 +15,7 @@ from nas_lib.configuration import (
     ResultsFolder,
     name_mistakes,
     named,
+    nearest,
 )
 from nas_lib.experiment import Tracking, label_of
 from nas_lib.layout import LaboratoryFolder
@@ -23,7 +24,7 @@ from nas_lib.problems.nas_bench_nlp import NASBenchNLP
 from nas_lib.problems.table import Table
 from nas_lib.settings import Settings
 from nas_lib.spaces.genes import MOST_LISTED
-from nas_lib.strategies import StrategySettings, impossible, other_count
+from nas_lib.strategies import StrategySettings, content_of, impossible, other_count, scores_of
 from nas_lib.strategies.request import Plan, Strategy
 
 
@@ -150,7 +151,7 @@ class Laboratory(Settings):
     def settings_of_search(self, title: str, label: str) -> str:
         """All that decides what a search does, beside its seed and the table's content, as JSON."""
         problem = json.loads(self.settings_of_problem(title).model_dump_json(exclude={"folder", "path", "scores"}))
-        strategy = json.loads(self.strategy(label).model_dump_json())
+        strategy = content_of(self.strategy(label))
         return json.dumps({"problem": problem, "strategy": strategy, "budget": self.budget.model_dump()})
 
 
@@ -178,6 +179,11 @@ def unfit(title: str, problem: Problem, label: str, strategy: Strategy) -> str |
     predictor = str(getattr(strategy, "predictor", ""))
     if predictor in predictors.PREDICTORS and not predictors.suits(predictor, problem.space):
         return f"problems ({title}): {predictors.NO_GRAPH}, which the predictor {predictor} of {label} learns from"
+    for score in scores_of(strategy):
+        if score not in problem.scores:
+            there = f"allowed are {', '.join(problem.scores)}" if problem.scores else "it has none"
+            hint = nearest(score, [*problem.scores])
+            return f"problems ({title}): has no score {score!r}, which {label} asks for{hint}; {there}"
     return None
 
 
