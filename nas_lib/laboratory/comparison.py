@@ -142,7 +142,7 @@ def compare_problem(laboratory: Laboratory, title: str, problem: Problem, checkp
         for label, seeds in points.items()
     }
     extent = np.abs(scale.reference - scale.ideal)
-    best = None if laboratory.target is None else _goal(problem, laboratory.target)
+    best = None if laboratory.target is None else goal(problem, laboratory.target)
     found = {
         label: {
             seed: None if best is None else pareto.reached((-its[:, 0]).tolist(), -best.level)
@@ -318,8 +318,13 @@ class Goal:
     architectures: int
     """How many there are in all."""
 
+    @property
+    def expected(self) -> float:
+        """Evaluations that draws without replacement need in the mean to find one (negative hypergeometric)."""
+        return (self.architectures + 1) / (self.members + 1)
 
-def _goal(problem: Problem, target: Target) -> Goal:
+
+def goal(problem: Problem, target: Target) -> Goal:
     """The best share of all architectures, at least one of them.
 
     Raises:
@@ -333,21 +338,20 @@ def _goal(problem: Problem, target: Target) -> Goal:
     return Goal(level, int((values <= level + pareto.ROUNDING).sum()), len(values))
 
 
-def _best(laboratory: Laboratory, title: str, goal: Goal, found: Firsts) -> dict[str, Any]:
+def _best(laboratory: Laboratory, title: str, best: Goal, found: Firsts) -> dict[str, Any]:
     """Evaluations each strategy needs to find one of the best, and how many times fewer than the baseline they are.
 
-    `level` (of the first objective), `members`, `architectures`: see `Goal`; `expected`: evaluations that draws without
-    replacement need in the mean, (N + 1) / (K + 1) with K of N architectures among the best (the mean of a negative
-    hypergeometric distribution); `against`: the baseline; `strategies`: see `_waiting`, and `mean`: evaluations up to
-    the first that is among the best, or all of the budget (restricted mean), with interval.
+    `level` (of the first objective), `members`, `architectures`, `expected`: see `Goal`; `against`: the baseline;
+    `strategies`: see `_waiting`, and `mean`: evaluations up to the first that is among the best, or all of the budget
+    (restricted mean), with interval.
     """
     budget, baseline = laboratory.budget.evaluations, laboratory.labels[-1]
     strategies = _waiting(found, baseline, budget, (title, "best"))
     for label, seeds in found.items():
         strategies[label]["mean"] = vars(_interval([budget if one is None else one for one in seeds.values()]))
     return {
-        **vars(goal),
-        "expected": (goal.architectures + 1) / (goal.members + 1),
+        **vars(best),
+        "expected": best.expected,
         "against": baseline,
         "strategies": strategies,
     }
