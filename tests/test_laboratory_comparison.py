@@ -187,7 +187,7 @@ def test_draws_without_replacement_need_n_plus_1_over_k_plus_1_evaluations(archi
 
 def test_random_search_needs_as_many_evaluations_as_draws_without_replacement(tmp_path: Path) -> None:
     laboratory = a_laboratory(tmp_path, target={"share": 0.15}, seeds=[1])
-    problem, seeds = laboratory.problem("staircase"), range(400)
+    problem, seeds = laboratory.problem("staircase"), range(100)
     assert laboratory.target is not None
     goal = comparison.goal(problem, laboratory.target)
     assert goal.expected == 17 / 4

@@ -187,7 +187,7 @@ def test_a_target_adds_a_section_a_chart_and_a_sentence(aimed: Laboratory, page:
         "Distinct evaluations after which half of the searches of staircase had found one of the best 5 %: good 2, "
         "fair 2 and random more than 6."
     )
-    assert titles_of(html)["best-1"] == ("Distinct evaluations", "Searches without success")
+    assert titles_of(html)["best-1"] == ["Distinct evaluations", "Searches without success"]
     assert "best-1" not in titles_of(page)
     assert "Evaluations to the best" not in words_of(page)
 

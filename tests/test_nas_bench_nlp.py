@@ -11,8 +11,9 @@ from scipy import stats
 from nas_lib import predictors
 from nas_lib.laboratory.search import search
 from nas_lib.laboratory.settings import LaboratoryBudget, parse
-from nas_lib.problems import ProblemError
+from nas_lib.problems import Problem, ProblemError
 from nas_lib.problems.nas_bench_nlp import NASBenchNLP, described
+from nas_lib.spaces.recurrent.recipes import Recipe
 from nas_lib.strategies.evolution import AgeingEvolution
 from tests.test_recipes import PLAIN, ROW, gates, write
 
@@ -20,15 +21,35 @@ RENAMED = {
     "other": {"op": "linear", "input": ["x", "h_prev_0"]},
     "h_new_0": {"op": "activation_tanh", "input": ["other"]},
 }
-"""`PLAIN` with another name: the same numbers describe it."""
+"""`PLAIN` with another name."""
+
+
+def chained(first: str, second: str) -> Recipe:
+    """Linear nodes one after the other, with activations of which the last one gives the state."""
+    return {
+        "n0": {"op": "linear", "input": ["x", "h_prev_0"]},
+        "a0": {"op": f"activation_{first}", "input": ["n0"]},
+        "n1": {"op": "linear", "input": ["a0", "h_prev_0"]},
+        "a1": {"op": f"activation_{second}", "input": ["n1"]},
+        "n2": {"op": "linear", "input": ["a1", "h_prev_0"]},
+        "h_new_0": {"op": "activation_leaky_relu", "input": ["n2"]},
+    }
+
+
 ROWS: list[dict[str, Any]] = [
     {**ROW, "id": 1, "recipe": PLAIN, "ptb_test_loss": [5.0], "num_params": 2_000_000},
     {**ROW, "id": 2, "recipe": RENAMED, "ptb_test_loss": [5.25], "num_params": 2_000_000},
     {**ROW, "id": 3, "recipe": gates(2), "ptb_test_loss": [], "failed_runs": 3},
     {**ROW, "id": 4, "recipe": gates(3), "ptb_test_loss": [4.5, 4.75], "num_params": 6_000_000},
     {**ROW, "id": 5, "recipe": gates(6), "ptb_test_loss": [6.0], "num_params": 9_000_000},
+    {**ROW, "id": 6, "recipe": chained("tanh", "sigm"), "ptb_test_loss": [5.5], "num_params": 5_000_000},
+    {**ROW, "id": 7, "recipe": chained("sigm", "tanh"), "ptb_test_loss": [5.75], "num_params": 5_000_000},
 ]
-LOSSES = {1: 5.0, 2: 5.25, 4: 4.625, 5: 6.0}
+ALIKE = (5.5, 5.75)
+"""Losses of two different recipes that are described alike."""
+LOSSES = {5.125: (1, 2), 4.625: (4,), 6.0: (5,), 5.5: (6,), 5.75: (7,)}
+"""Loss of an architecture -> its recipes."""
+SCORED = (1, 2, 4, 5, 6, 7)
 
 
 @pytest.fixture
@@ -37,10 +58,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def scores(folder: Path, networks: tuple[int, ...] = (1, 2, 4, 5)) -> Path:
+def scores(folder: Path, networks: tuple[int, ...] = SCORED) -> Path:
     """A table as a score study writes it: score `a` is the number of the recipe plus the seed, `b` is missing once."""
     rows = [
-        {"network": str(network), "measured": LOSSES[network], "seed": seed, "score": score, "value": value}
+        {"network": str(network), "measured": 5.0, "seed": seed, "score": score, "value": value}
         for network in networks
         for seed in (0, 1)
         for score, value in (("a", network + seed), ("b", np.nan if (network, seed) == (4, 1) else 1.0))
@@ -50,24 +71,25 @@ def scores(folder: Path, networks: tuple[int, ...] = (1, 2, 4, 5)) -> Path:
     return path
 
 
-def by_recipe(settings: NASBenchNLP) -> dict[float, int]:
-    """Loss -> row of `listed`."""
-    problem = settings.problem()
+def by_loss(problem: Problem) -> dict[float, np.ndarray]:
+    """Loss -> option numbers (d,) of the architecture."""
     assert problem.space.listed is not None
-    return {float(loss): row for row, loss in enumerate(problem.evaluate(problem.space.listed)[:, 0])}
+    return {float(problem.evaluate(row[None])[0, 0]): row for row in problem.space.listed}
 
 
-def test_every_recipe_with_a_loss_is_an_architecture_also_where_numbers_describe_two_alike(folder: Path) -> None:
+def test_recipes_with_a_loss_are_architectures_those_equal_but_for_names_one_with_their_mean(folder: Path) -> None:
     problem = NASBenchNLP(folder=folder).problem()
-    listed = problem.space.listed
-    assert listed is not None
-    assert sorted(problem.evaluate(listed).ravel().tolist()) == sorted(LOSSES.values())
+    assert sorted(by_loss(problem)) == sorted(LOSSES)
     assert (problem.objectives, problem.units["loss"], problem.exact) == (("loss",), "nats per word", {})
     assert problem.front is not None
     assert problem.front.tolist() == [[4.625]]
-    alike = [problem.space.genotype(row)["genes"] for row in listed if problem.evaluate(row[None])[0, 0] in (5.0, 5.25)]
-    assert [genes[:-1] for genes in alike] == [alike[0][:-1]] * 2
-    assert [genes[-1] for genes in alike] == [0, 1]
+
+
+def test_different_recipes_that_are_described_alike_are_different_architectures(folder: Path) -> None:
+    problem = NASBenchNLP(folder=folder).problem()
+    one, other = (problem.space.genotype(by_loss(problem)[loss])["genes"] for loss in ALIKE)
+    assert one[:-1] == other[:-1]
+    assert (problem.space.genes[-1].name, {one[-1], other[-1]}) == ("variant", {0, 1})
 
 
 def test_parameters_are_a_second_objective_that_is_exact(folder: Path) -> None:
@@ -78,7 +100,7 @@ def test_parameters_are_a_second_objective_that_is_exact(folder: Path) -> None:
     found = problem.evaluate(problem.space.listed)
     assert dict(found.tolist())[4.625] == 6.0
     assert problem.exact["parameters"](problem.space.listed).tolist() == found[:, 1].tolist()
-    assert problem.reference.tolist() == pytest.approx([np.percentile([*LOSSES.values()], 75), 9.009])
+    assert problem.reference.tolist() == pytest.approx([np.percentile([5, 5.25, 4.625, 6, 5.5, 5.75], 75), 9.009])
 
 
 def test_a_recipe_is_described_by_what_it_is_made_of() -> None:
@@ -97,38 +119,29 @@ def test_a_recipe_is_described_by_what_it_is_made_of() -> None:
 
 def test_the_nearest_recipe_that_is_not_taken_stands_for_one_that_does_not_exist(folder: Path) -> None:
     problem = NASBenchNLP(folder=folder).problem()
-    space, place = problem.space, by_recipe(NASBenchNLP(folder=folder))
-    assert space.listed is not None
-    row = space.listed[[place[4.625]]]
-    linear = [gene.name for gene in space.genes].index("linear")
+    space, row = problem.space, by_loss(problem)[4.625][None]
     nearby = row.copy()
-    nearby[0, linear] -= 1
+    nearby[0, [gene.name for gene in space.genes].index("linear")] -= 1
     assert space.existing(nearby).tolist() == row.tolist()
     other = space.existing(nearby, without=space.keys(row))
-    assert problem.evaluate(other)[0, 0] in (5.0, 5.25), "one gate is nearer to three than six are"
+    assert problem.evaluate(other)[0, 0] == 5.125, "one gate is nearer to three than six are"
 
 
-def test_recipes_that_differ_in_names_alone_are_the_same_graph(folder: Path) -> None:
+def test_recipes_are_graphs_of_nodes_x_and_states(folder: Path) -> None:
     problem = NASBenchNLP(folder=folder).problem()
-    place = by_recipe(NASBenchNLP(folder=folder))
-    assert problem.space.listed is not None
-    graphs = problem.space.graphs(problem.space.listed)
-    one, other, three = (place[loss] for loss in (5.0, 5.25, 4.625))
-    assert graphs.labels[one].tolist() == graphs.labels[other].tolist()
-    assert graphs.edges[one].tolist() == graphs.edges[other].tolist()
-    assert (graphs.labels[one] >= 0).sum() == 4, "x, the state before, the linear node and the state after"
-    assert (graphs.labels[three] >= 0).sum() == 2 + 3 + 2 + 1
-    assert graphs.edges[three].sum() == 2 * 3 + 2 * 2 + 1
+    row = by_loss(problem)
+    graphs = problem.space.graphs(np.array([row[5.125], row[4.625], *(row[loss] for loss in ALIKE)]))
+    assert (graphs.labels >= 0).sum(axis=1).tolist() == [4, 2 + 3 + 2 + 1, 8, 8]
+    assert graphs.edges.sum(axis=(1, 2)).tolist() == [3, 2 * 3 + 2 * 2 + 1, 9, 9]
+    assert sorted(graphs.labels[2]) == sorted(graphs.labels[3]), "nodes that do the same have the same label"
     assert predictors.suits("wl-gp", problem.space)
 
 
-def test_scores_are_the_mean_over_seeds_and_missing_where_one_is(folder: Path) -> None:
+def test_scores_are_the_mean_over_seeds_and_equal_recipes_and_missing_where_one_is(folder: Path) -> None:
     problem = NASBenchNLP(folder=folder, scores=scores(folder)).problem()
-    listed = problem.space.listed
-    assert listed is not None
-    numbers = [next(key for key, loss in LOSSES.items() if loss == found) for found in problem.evaluate(listed)[:, 0]]
-    assert problem.scores["a"](listed).tolist() == [number + 0.5 for number in numbers]
-    assert np.isnan(problem.scores["b"](listed)).tolist() == [number == 4 for number in numbers]
+    for loss, row in by_loss(problem).items():
+        assert problem.scores["a"](row[None]).tolist() == [np.mean(LOSSES[loss]) + 0.5]
+        assert np.isnan(problem.scores["b"](row[None])).tolist() == [loss == 4.625]
     assert NASBenchNLP(folder=folder).problem().scores == {}
 
 
@@ -137,7 +150,7 @@ def test_scores_that_cannot_be_used_are_one_line_with_the_command_that_makes_the
     with pytest.raises(ProblemError, match=rf"nowhere\.parquet: is missing; {command} a table of scores"):
         NASBenchNLP(folder=folder, scores=folder / "nowhere.parquet").file()
     with pytest.raises(
-        ProblemError, match=rf"lacks 2 of 4 recipes and has 0 other networks, allowed is .* {command} it"
+        ProblemError, match=rf"lacks 4 of 6 recipes and has 0 other networks, allowed is .* {command} it"
     ):
         NASBenchNLP(folder=folder, scores=scores(folder, (1, 2))).problem()
     pd.DataFrame({"network": ["1"], "seed": [0], "value": [1.0]}).to_parquet(folder / "scores.parquet")
@@ -159,18 +172,18 @@ def test_searches_depend_on_the_content_of_the_scores_and_not_on_where_they_lie(
 
 def test_a_strategy_searches_recipes_by_their_loss_alone(folder: Path) -> None:
     problem = NASBenchNLP(folder=folder).problem()
-    history, _ = search(problem, AgeingEvolution(population=2, sample=2), 1, LaboratoryBudget(evaluations=4, batch=1))
-    assert sorted(one.objectives["loss"] for one in history if not one.proposal.duplicate_of) == sorted(LOSSES.values())
+    history, _ = search(problem, AgeingEvolution(population=2, sample=2), 1, LaboratoryBudget(evaluations=5, batch=1))
+    assert sorted(one.objectives["loss"] for one in history if not one.proposal.duplicate_of) == sorted(LOSSES)
 
 
 def test_neighbours_among_the_published_recipes_are_alike(shared_data: Path) -> None:
     problem = NASBenchNLP(folder=shared_data).problem()
     space = problem.space
     assert space.listed is not None
-    assert len(space.listed) == 3371
+    assert len(space.listed) == 2833
     assert problem.front is not None
     assert problem.front[0, 0] == pytest.approx(4.436, abs=5e-4)
-    rows = space.listed[np.random.default_rng(0).choice(3371, 400, replace=False)]
+    rows = space.listed[np.random.default_rng(0).choice(2833, 800, replace=False)]
     nearest = np.vstack([space.existing(row[None], without=space.keys(row[None])) for row in rows])
     losses, others = problem.evaluate(rows)[:, 0], problem.evaluate(nearest)[:, 0]
-    assert stats.spearmanr(losses, others).statistic > 0.4
+    assert stats.spearmanr(losses, others).statistic > 0.3
