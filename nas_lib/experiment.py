@@ -19,7 +19,7 @@ from nas_lib.configuration import (
     refuse_other_kind,
     valid_sections,
 )
-from nas_lib.evaluation.objectives import MEASURES, Constraint, Objective
+from nas_lib.evaluation.objectives import MEASURES, Constraint, Objective, scores_among
 from nas_lib.evaluation.settings import Latency, Resources, Scoring, Training
 from nas_lib.layout import ExperimentFolder
 from nas_lib.scores.names import NAMES
@@ -488,7 +488,7 @@ def settings_of(experiment: Experiment, label: str) -> dict[str, object]:
     settings |= {f"budget.{key}": content["budget"][key] for key in decisive}
     if "latency" in {*names, *experiment.limits}:
         settings["latency"] = content["latency"]
-    if scores_of(experiment.strategy(label)):
+    if scores_of(experiment.strategy(label)) or scores_among(names):
         settings["scoring"] = content["scoring"]
     return settings
 

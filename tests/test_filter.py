@@ -65,7 +65,8 @@ def a_filter(*scores: str, keep: float = 0.25) -> Filter:
 
 
 def sums(problem: Problem, suggestions: Sequence[Suggestion] | Sequence[Proposal]) -> list[int]:
-    return problem.space.numbers([suggestion.genotype for suggestion in suggestions]).sum(axis=1).tolist()
+    numbers = problem.space.numbers([suggestion.genotype for suggestion in suggestions])
+    return [int(each) for each in numbers.sum(axis=1)]
 
 
 def evaluated(request: Request, suggestions: Sequence[Suggestion]) -> History:
