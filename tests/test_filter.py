@@ -16,6 +16,7 @@ from torch import nn
 from nas_lib import search as loop
 from nas_lib.configuration import ConfigurationError
 from nas_lib.evaluation.candidate import identity
+from nas_lib.evaluation.objectives import Objective
 from nas_lib.experiment import settings_of
 from nas_lib.laboratory import search as laboratory
 from nas_lib.laboratory.settings import LaboratoryBudget, unfit
@@ -297,3 +298,45 @@ def test_searches_without_a_filter_are_as_before_there_was_any(tmp_path: Path) -
     proposal = Proposal(round=0, slot=0, genotype={}, hash="", epochs=1)
     assert "scores" not in identity(proposal)
     assert Proposal.model_validate_json(proposal.model_dump_json(exclude={"scores"})) == proposal
+
+
+# --- as objectives ---------------------------------------------------------------------------------
+
+
+def test_a_score_as_an_objective_is_minus_what_strategies_are_told(tmp_path: Path) -> None:
+    search = a_search(tmp_path, objectives=["error", "negated_snip"], budget={"rounds": 1, "epochs": 1})
+    loop.run_inline(search)
+    history = loop.read_history(search.folder, [0])
+    told = [each.proposal.scores["snip"] for each in history]
+    assert [each.objectives["negated_snip"] for each in history] == [-value for value in told]
+    assert all(each.curves and each.cost.epochs == 1 for each in history)
+    assert "scoring" in settings_of(tiny(tmp_path, objectives=["error", "negated_snip"]), "random")
+
+
+def test_what_needs_no_training_is_not_trained_but_finalists_are(tmp_path: Path) -> None:
+    search = a_search(tmp_path, strategies=["random"], objectives=["negated_synflow", "parameters"])
+    loop.run_inline(search)
+    history = loop.read_history(search.folder, range(2))
+    assert {each.status for each in history} == {"ok"}
+    assert {each.cost.epochs for each in history} == {0}
+    assert not any(each.curves or "error" in each.metrics for each in history)
+    loop.select_finalists(search)
+    with loop.lazy_bench(search.experiment, finalists=True) as bench:
+        loop.retrain_finalist(search, 0, bench)
+    (finalist, *_) = loop.read_finalists(search)
+    assert all(repeat.cost.epochs == 2 and "test_error" in repeat.metrics for repeat in finalist.repeats)
+
+
+def test_a_network_without_the_score_that_is_an_objective_fails_with_a_reason(tmp_path: Path) -> None:
+    search = a_search(tmp_path, strategies=["random"], objectives=["negated_hidden_saliency"], budget={"rounds": 1})
+    loop.run_inline(search)
+    history = loop.read_history(search.folder, [0])
+    assert all(each.reason.startswith("score hidden_saliency: ") for each in history)
+
+
+def test_the_reference_of_a_negated_score_may_be_any_number(tmp_path: Path) -> None:
+    assert Objective(name="negated_snip", reference=-2.5).reference == -2.5
+    with pytest.raises(ConfigurationError, match="reference is -1, allowed is more than 0"):
+        a_search(tmp_path, objectives=[{"name": "flops", "reference": -1}])
+    with pytest.raises(ConfigurationError, match="did you mean 'negated_synflow'"):
+        a_search(tmp_path, objectives=["negated_synflo"])

@@ -23,7 +23,7 @@ from nas_lib.evaluation.meters import NOTHING, UNKNOWN, Usage
 from nas_lib.evaluation.modality import DeviceData, Part
 from nas_lib.evaluation.settings import Training
 from nas_lib.randomness import seed_of
-from nas_lib.tasks.data import Data, ImageData
+from nas_lib.tasks.data import Data, ImageData, SequenceData
 
 log = logging.getLogger(__name__)
 
