@@ -19,10 +19,10 @@ from nas_lib.configuration import (
     refuse_other_kind,
     valid_sections,
 )
-from nas_lib.evaluation.objectives import MEASURES, Constraint, Objective
+from nas_lib.evaluation.objectives import MEASURES, Constraint, Objective, scores_among
 from nas_lib.evaluation.settings import Latency, Resources, Scoring, Training
 from nas_lib.layout import ExperimentFolder
-from nas_lib.scores import names as scores
+from nas_lib.scores.names import NAMES
 from nas_lib.settings import Settings
 from nas_lib.spaces import Space, SpaceSettings
 from nas_lib.strategies import StrategySettings, content_of, impossible, other_count, scores_of
@@ -316,7 +316,7 @@ def parse(content: object, source: str) -> Experiment:
     content = _with_defaults_of_tasks(content)
     experiment, mistakes = checked(Experiment, content, source)
     sections = valid_sections(Experiment, cast(Mapping[str, Any], content))
-    mistakes += _impossible_combinations(sections)
+    mistakes += [*_impossible_combinations(sections), *_unknown_scores(sections)]
     if "task" in sections:
         mistakes += [*_other_modality(sections), *_impossible_trainings(sections)]
     if mistakes or experiment is None:
@@ -381,14 +381,18 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
                 )
         if known("budget") and (reason := impossible(strategy, sections["budget"].plan)):
             yield f"{where}: {reason}"
-        for name in scores_of(strategy):
-            if name not in scores.NAMES:
-                allowed = f"allowed are {', '.join(scores.NAMES)}"
-                yield f"{where}: found the score {name!r}{nearest(name, scores.NAMES)}, {allowed}"
         if known("objectives"):
             count = len(sections["objectives"])
             if allowed := other_count(strategy, count):
                 yield f"{where}: found {count} objectives, allowed is {allowed}"
+
+
+def _unknown_scores(sections: Mapping[str, Any]) -> Iterable[str]:
+    for index, strategy in enumerate(sections.get("strategies", ())):
+        for name in scores_of(strategy):
+            if name not in NAMES:
+                found = f"found the score {name!r}{nearest(name, NAMES)}"
+                yield f"strategies.{index} ({strategy.name}): {found}, allowed are {', '.join(NAMES)}"
 
 
 def misfit(space: SpaceSettings, task: TaskSettings) -> str | None:
@@ -484,7 +488,7 @@ def settings_of(experiment: Experiment, label: str) -> dict[str, object]:
     settings |= {f"budget.{key}": content["budget"][key] for key in decisive}
     if "latency" in {*names, *experiment.limits}:
         settings["latency"] = content["latency"]
-    if scores_of(experiment.strategy(label)):
+    if scores_of(experiment.strategy(label)) or scores_among(names):
         settings["scoring"] = content["scoring"]
     return settings
 

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas_lib import journals
+from nas_lib.evaluation.objectives import NEGATED, scores_among
 from nas_lib.evaluation.settings import Scoring
 from nas_lib.randomness import generator, single_thread
 from nas_lib.records import Genotype
 from nas_lib.scores.outcome import Outcome, outcome
 from nas_lib.spaces import Space
-from nas_lib.tasks.data import ImageData, SequenceData, TextData
+from nas_lib.tasks.data import Data
 
 if TYPE_CHECKING:
     from nas_lib.scores.batch import Batch
@@ -32,18 +33,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class NotScoredError(Exception):
+    """A network has not the score that is an objective. The message is one line."""
+
+
 @dataclass(frozen=True)
 class Scorer:
     """What scores of one search depend on. Data is read when something is scored."""
 
     space: Space
-    data: Callable[[], ImageData | SequenceData | TextData]
+    data: Callable[[], Data]
     settings: Scoring
     seed: int
     """Of the search."""
 
     @cached_property
-    def _data(self) -> ImageData | SequenceData | TextData:
+    def _data(self) -> Data:
         return self.data()
 
     @cached_property
@@ -58,6 +63,22 @@ class Scorer:
         batch, shape = self._batch, self._data.shape
         with single_thread():
             return outcome(partial(self.space.build, genotype, shape), batch, names, self.seed)
+
+    def objectives(self, genotype: Genotype, names: Sequence[str]) -> dict[str, float]:
+        """Those of the objectives `names` that are negated scores, with their values.
+
+        Raises:
+            NotScoredError: a score does not apply, fails or is not finite.
+        """
+        if not (wanted := scores_among(names)):
+            return {}
+        found = self.outcome(genotype, wanted)
+        for name in wanted:
+            value = found.values.get(name, math.nan)
+            if not math.isfinite(value):
+                reason = (found.inapplicable | found.failed).get(name, f"is {value}")
+                raise NotScoredError(f"score {name}: {reason}")
+        return {NEGATED + name: -found.values[name] for name in wanted}
 
 
 class Entry(Outcome):

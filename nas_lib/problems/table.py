@@ -148,7 +148,7 @@ class Table(Settings):
                 raise ValueError(f"the objective {name} occurs twice, allowed are different columns")
             if name in [entry.columns for entry in self.genes]:
                 raise ValueError(f"{name} is a gene and an objective, allowed is one of them")
-            if name in RESERVED or name.startswith("predicted."):
+            if name in RESERVED or name.startswith(("predicted.", "score.")):
                 raise ValueError(f"an objective is called {name}, allowed are names other than {', '.join(RESERVED)}")
         return self
 
