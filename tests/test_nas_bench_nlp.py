@@ -10,7 +10,7 @@ from scipy import stats
 
 from nas_lib import predictors
 from nas_lib.laboratory.search import search
-from nas_lib.laboratory.settings import LaboratoryBudget, parse
+from nas_lib.laboratory.settings import LaboratoryBudget, Target, load, parse
 from nas_lib.problems import Problem, ProblemError
 from nas_lib.problems.nas_bench_nlp import NASBenchNLP, described
 from nas_lib.spaces.recurrent.recipes import Recipe
@@ -174,6 +174,13 @@ def test_a_strategy_searches_recipes_by_their_loss_alone(folder: Path) -> None:
     problem = NASBenchNLP(folder=folder).problem()
     history, _ = search(problem, AgeingEvolution(population=2, sample=2), 1, LaboratoryBudget(evaluations=5, batch=1))
     assert sorted(one.objectives["loss"] for one in history if not one.proposal.duplicate_of) == sorted(LOSSES)
+
+
+def test_the_shipped_study_of_a_filter_is_valid() -> None:
+    study = load(Path(__file__).parent.parent / "config/studies/laboratory-filter.yaml")
+    assert study.labels == ["random-filter", "ageing-filter", "ageing", "random"]
+    assert (study.target, len(study.seeds)) == (Target(share=0.01), 30)
+    assert [bool(strategy.filter) for strategy in study.strategies] == [True, True, False, False]
 
 
 def test_neighbours_among_the_published_recipes_are_alike(shared_data: Path) -> None:
