@@ -14,16 +14,18 @@ from nas_lib.configuration import (
     checked,
     folder_mistake,
     named,
+    nearest,
     read,
     refuse_other_kind,
     valid_sections,
 )
-from nas_lib.evaluation.objectives import MEASURES, Constraint, Objective
-from nas_lib.evaluation.settings import Latency, Resources, Training
+from nas_lib.evaluation.objectives import MEASURES, Constraint, Objective, scores_among
+from nas_lib.evaluation.settings import Latency, Resources, Scoring, Training
 from nas_lib.layout import ExperimentFolder
+from nas_lib.scores.names import NAMES
 from nas_lib.settings import Settings
 from nas_lib.spaces import Space, SpaceSettings
-from nas_lib.strategies import StrategySettings, impossible, other_count
+from nas_lib.strategies import StrategySettings, content_of, impossible, other_count, scores_of
 from nas_lib.strategies.request import Plan
 from nas_lib.tasks import TaskSettings, training_defaults
 from nas_lib.tasks.sequences import SequenceTask
@@ -168,6 +170,8 @@ class Experiment(Settings):
     defaults of their own."""
     latency: Latency = Latency()
     """How latency is measured."""
+    scoring: Scoring = Scoring()
+    """On what networks are scored without training."""
     seeds: tuple[StrictInt, ...] = Field(default=(1,), min_length=1)
     """One search per strategy and seed."""
     finalists: Finalists = Finalists()
@@ -312,7 +316,7 @@ def parse(content: object, source: str) -> Experiment:
     content = _with_defaults_of_tasks(content)
     experiment, mistakes = checked(Experiment, content, source)
     sections = valid_sections(Experiment, cast(Mapping[str, Any], content))
-    mistakes += _impossible_combinations(sections)
+    mistakes += [*_impossible_combinations(sections), *_unknown_scores(sections)]
     if "task" in sections:
         mistakes += [*_other_modality(sections), *_impossible_trainings(sections)]
     if mistakes or experiment is None:
@@ -381,6 +385,14 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
             count = len(sections["objectives"])
             if allowed := other_count(strategy, count):
                 yield f"{where}: found {count} objectives, allowed is {allowed}"
+
+
+def _unknown_scores(sections: Mapping[str, Any]) -> Iterable[str]:
+    for index, strategy in enumerate(sections.get("strategies", ())):
+        for name in scores_of(strategy):
+            if name not in NAMES:
+                found = f"found the score {name!r}{nearest(name, NAMES)}"
+                yield f"strategies.{index} ({strategy.name}): {found}, allowed are {', '.join(NAMES)}"
 
 
 def misfit(space: SpaceSettings, task: TaskSettings) -> str | None:
@@ -465,7 +477,7 @@ def settings_of(experiment: Experiment, label: str) -> dict[str, object]:
     settings: dict[str, object] = {
         "task": {key: value for key, value in content["task"].items() if key not in {"folder", "path"}},
         "space": content["space"],
-        f"strategies ({label})": json.loads(experiment.strategy(label).model_dump_json()),
+        f"strategies ({label})": content_of(experiment.strategy(label)),
         "objectives": names,
         "constraints": experiment.limits,
         "training": _deciding(content["training"]),
@@ -476,6 +488,8 @@ def settings_of(experiment: Experiment, label: str) -> dict[str, object]:
     settings |= {f"budget.{key}": content["budget"][key] for key in decisive}
     if "latency" in {*names, *experiment.limits}:
         settings["latency"] = content["latency"]
+    if scores_of(experiment.strategy(label)) or scores_among(names):
+        settings["scoring"] = content["scoring"]
     return settings
 
 

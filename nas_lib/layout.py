@@ -49,6 +49,11 @@ class SearchFolder:
         return self.round(candidate[0]) / f"candidate-{candidate[1]}"
 
     @property
+    def scores(self) -> Path:
+        """Journal of what networks score without training."""
+        return self.path / "scores.jsonl"
+
+    @property
     def history(self) -> Path:
         """All evaluations as a table."""
         return self.path / "history.parquet"

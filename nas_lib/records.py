@@ -42,6 +42,8 @@ class Proposal(Record):
     """The candidate whose architecture was changed into this one, then the one it was crossed with, if there is one."""
     changes: list[dict[str, Any]] = Field(default_factory=list)
     """How the architecture of the parent was changed into this one, as the space tells it."""
+    scores: dict[str, float] = Field(default_factory=dict)
+    """Scores without training by which it was chosen before others: name -> value, higher is better."""
     bracket: int | None = None
     """Which candidates compete for a higher fidelity: those of one bracket. None where there is only one fidelity."""
     full: bool = True

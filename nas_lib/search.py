@@ -21,19 +21,23 @@ from functools import cache
 from functools import partial as partial_of
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from nas_lib import pareto
+from nas_lib.evaluation.objectives import scores_among
+from nas_lib.evaluation.scoring import Journal, Scorer
 from nas_lib.experiment import ATTEMPTS, Experiment, settings_of
 from nas_lib.layout import SearchFolder, write_frame, write_json, write_records, write_text
 from nas_lib.randomness import generator, seed_of
 from nas_lib.records import Candidate, Cost, Evaluation, Finalist, History, Proposal
 from nas_lib.spaces import Space
+from nas_lib.strategies.filtered import proposed
 from nas_lib.strategies.neuroevolution import KnownNetworks
 from nas_lib.strategies.request import Request, Suggestion
+from nas_lib.tasks.data import Data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,8 +93,9 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
         count=experiment.budget.plan.proposals,
         plan=experiment.budget.plan,
         rng=partial_of(generator, search.seed),
+        score=score_of(search),
     )
-    suggestions = _expanded(search, round, experiment.strategy(search.label).propose(request)[: request.count])
+    suggestions = _expanded(search, round, proposed(experiment.strategy(search.label), request))
     earlier: dict[tuple[str, int], list[Proposal]] = defaultdict(list)
     known = {proposal.candidate: proposal for proposal in [*(each.proposal for each in history), *pending]}
     for proposal in known.values():
@@ -112,6 +117,7 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
             warm_start=suggestion.warm_start and original_of(suggestion.warm_start),
             parents=[original_of(parent) for parent in suggestion.parents],
             changes=list(suggestion.changes),
+            scores=dict(suggestion.scores),
             bracket=suggestion.bracket,
             full=(suggestion.epochs or experiment.budget.epochs) == experiment.budget.epochs,
         )
@@ -126,6 +132,20 @@ def propose(search: Search, round: int, history: History, pending: Sequence[Prop
             break
         proposals.append(proposal)
     return proposals
+
+
+def scorer_of(search: Search) -> Scorer:
+    """What scores networks of a search."""
+    experiment = search.experiment
+    return Scorer(experiment.architectures, experiment.task.for_search, experiment.scoring, search.seed)
+
+
+def score_of(search: Search) -> Journal:
+    """Scores of networks of a search, see `Request.score`; its folder keeps them."""
+    experiment, settings = search.experiment, settings_of(search.experiment, search.label)
+    head = {"task": settings["task"], "space": settings["space"]}
+    head |= {"scoring": experiment.scoring.model_dump(), "seed": search.seed}
+    return Journal(scorer_of(search), search.folder.scores, head)
 
 
 def epochs_of(proposals: Iterable[Proposal]) -> int:
@@ -148,7 +168,7 @@ def _expanded(search: Search, round: int, suggestions: Sequence[Suggestion]) -> 
         expanded.append(suggestion)
         for _ in range(1, draws):
             rng = generator(search.seed, "redraw", round, len(expanded))
-            expanded.append(replace(suggestion, genotype=space.redraw(suggestion.genotype, rng)))
+            expanded.append(replace(suggestion, genotype=space.redraw(suggestion.genotype, rng), scores={}))
     return expanded
 
 
@@ -208,6 +228,7 @@ def lazy_bench(experiment: Experiment, *, finalists: bool = False) -> Iterator[G
                 shape=data.shape,
                 training=experiment.finalist_training if finalists else experiment.training,
                 latency=experiment.latency,
+                source=data if scores_among(experiment.objective_names) else None,
                 objectives=experiment.objective_names,
                 limits=experiment.limits,
                 schedule_epochs=experiment.finalists.epochs if finalists else experiment.budget.epochs,
@@ -225,6 +246,8 @@ def evaluate_job(search: Search, round: int, job: int, bench: GetBench, attempt:
     Each finished evaluation is on disk at once; a job that is run again goes on after the last one.
     """
 
+    scorer = replace(scorer_of(search), data=lambda: cast(Data, bench().source))
+
     def run(proposal: Proposal) -> Evaluation:
         from nas_lib.evaluation import candidate
 
@@ -239,6 +262,7 @@ def evaluate_job(search: Search, round: int, job: int, bench: GetBench, attempt:
             checkpoint=checkpoint_of(work),
             continued=checkpoint_of(search.folder.work(start.candidate)) if start and continued else None,
             parents=[checkpoint_of(search.folder.work(parent)) for parent in begins_with],
+            scorer=scorer,
             on_epoch=lambda progress: report_epoch(work, proposal, progress),
         )
 
@@ -426,6 +450,7 @@ def table(history: History) -> pd.DataFrame:
                 **{f"objective.{name}": value for name, value in evaluation.objectives.items()},
                 **{f"constraint.{name}": value for name, value in evaluation.constraints.items()},
                 **{f"metric.{name}": value for name, value in evaluation.metrics.items()},
+                **{f"score.{name}": value for name, value in proposal.scores.items()},
                 "genotype": json.dumps(proposal.genotype),
                 "curves": json.dumps(evaluation.curves),
                 "wall_clock": json.dumps(evaluation.wall_clock),

@@ -402,6 +402,7 @@ def _candidate_points(evaluation: Evaluation, started: float, finished: float) -
         **evaluation.wall_clock,
         **evaluation.objectives,
         **{f"constraint.{name}": excess for name, excess in evaluation.constraints.items()},
+        **{f"score.{name}": value for name, value in evaluation.proposal.scores.items()},
         **_cost(evaluation),
     }
     return points + [

@@ -1,5 +1,6 @@
 """The comparison of a laboratory: what it says of searches whose hypervolumes are known by hand."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 
 from nas_lib.laboratory import comparison
-from nas_lib.laboratory.settings import Laboratory
+from nas_lib.laboratory.search import search
+from nas_lib.laboratory.settings import Laboratory, LaboratoryBudget
+from nas_lib.problems import ProblemError
+from nas_lib.strategies.random_search import RandomSearch
 from tests.laboratories import UNLISTED_GRID, a_laboratory, write_search
 
 ALL = [(3, 0), (0, 3), (2, 1), (1, 2)]
@@ -139,3 +143,70 @@ def test_a_missing_search_is_not_passed_over(laboratory: Laboratory) -> None:
     laboratory.folder.search("staircase", "random", 2).history.unlink()
     with pytest.raises(FileNotFoundError):
         comparison.write_comparison(laboratory)
+
+
+# --- evaluations to one of the best -----------------------------------------------------------------
+
+
+def test_evaluations_to_one_of_the_best_are_counted_without_repeats(tmp_path: Path) -> None:
+    """Of 16 losses a + b one is 0, two are 1, three are 2: the best 15 % are three, those up to 1."""
+    laboratory = a_laboratory(tmp_path, target={"share": 0.15}, seeds=[1, 2, 3])
+    for seed in laboratory.seeds:
+        early = [(3, 0), (3, 0), (1, 2), (0, 3)] if seed < 3 else [(2, 1), (3, 0), (2, 1), (2, 3)]
+        write_search(laboratory, "staircase", "good", seed, early, repeats=(1,))
+        write_search(laboratory, "staircase", "random", seed, [(2, 1), (3, 0), (4, 1), (0, 3)])
+    found = compared(laboratory)
+    best = found["problems"]["staircase"]["best"]
+    assert (best["level"], best["members"], best["architectures"], best["against"]) == (1, 3, 16, "random")
+    assert [search_of(found, label, seed)["found"] for label in ("good", "random") for seed in (1, 2, 3)] == [
+        *(2, 2, None),
+        *(4, 4, 4),
+    ]
+    good, random = best["strategies"]["good"], best["strategies"]["random"]
+    assert (good["median"], good["reached"], good["count"]) == (2, 2, 3)
+    assert good["mean"]["mean"] == pytest.approx((2 + 2 + 4) / 3), "what is not found counts as the budget"
+    assert good["speed_up"]["at_least"] == good["speed_up"]["at_most"] == 2
+    assert (good["speed_up"]["low"], good["speed_up"]["high"]) == (0, 2), "in some resamples half do not find any"
+    assert (random["median"], random["speed_up"], random["mean"]["mean"]) == (4, None, 4)
+
+
+@pytest.mark.parametrize(("share", "members"), [(0.01, 1), (1 / 16, 1), (0.07, 3), (0.2, 6), (0.99, 16)])
+def test_the_best_are_a_share_of_all_with_those_as_good_as_the_worst_of_them(
+    tmp_path: Path, share: float, members: int
+) -> None:
+    laboratory = a_laboratory(tmp_path, target={"share": share})
+    assert laboratory.target is not None
+    assert comparison.goal(laboratory.problem("staircase"), laboratory.target).members == members
+
+
+@pytest.mark.parametrize(("architectures", "members"), [(6, 1), (6, 2), (7, 4)])
+def test_draws_without_replacement_need_n_plus_1_over_k_plus_1_evaluations(architectures: int, members: int) -> None:
+    firsts = [1 + min(places) for places in itertools.combinations(range(architectures), members)]
+    assert comparison.Goal(0.0, members, architectures).expected == pytest.approx(np.mean(firsts))
+
+
+def test_random_search_needs_as_many_evaluations_as_draws_without_replacement(tmp_path: Path) -> None:
+    laboratory = a_laboratory(tmp_path, target={"share": 0.15}, seeds=[1])
+    problem, seeds = laboratory.problem("staircase"), range(100)
+    assert laboratory.target is not None
+    goal = comparison.goal(problem, laboratory.target)
+    assert goal.expected == 17 / 4
+    firsts = []
+    for seed in seeds:
+        history, _ = search(problem, RandomSearch(), seed, LaboratoryBudget(evaluations=16, batch=4))
+        losses = [one.objectives["loss"] for one in history if one.proposal.duplicate_of is None]
+        firsts.append(next(place for place, loss in enumerate(losses, start=1) if loss <= goal.level))
+    deviation = np.std(firsts) / np.sqrt(len(seeds))
+    assert abs(np.mean(firsts) - goal.expected) < 3 * deviation
+
+
+def test_without_a_target_nothing_is_said_of_the_best(laboratory: Laboratory) -> None:
+    found = compared(laboratory)
+    assert found["problems"]["staircase"]["best"] is None
+    assert search_of(found, "good")["found"] is None
+
+
+def test_a_target_is_refused_where_the_best_are_not_known(tmp_path: Path) -> None:
+    laboratory = a_laboratory(tmp_path, problems=[UNLISTED_GRID], target={"share": 0.01})
+    with pytest.raises(ProblemError, match=r"problems \(dtlz2.*\): its best architectures are not known, .* `target`"):
+        laboratory.checked_problems()

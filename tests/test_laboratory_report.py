@@ -168,3 +168,50 @@ def test_the_page_works_offline_without_sideways_scrolling(
     shown = "() => document.getElementById('targets-1').data.filter((trace) => trace.visible).map((t) => t.name)"
     assert set(tab.evaluate(shown)) == {"fair"}
     assert troubles == []
+
+
+@pytest.fixture(scope="module")
+def aimed(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
+    """As `laboratory`, with the best 5 % as a target: the loss 0, which `good` and `fair` find second."""
+    return made_up(tmp_path_factory.mktemp("aimed"), target={"share": 0.05}, seeds=[1, 2])
+
+
+def test_a_target_adds_a_section_a_chart_and_a_sentence(aimed: Laboratory, page: str) -> None:
+    write_report(aimed)
+    html = without_plotly(aimed.folder.report)
+    words = words_of(html)
+    assert "Evaluations to the best 5 %" in words
+    assert "By loss the best 5 % are 1 of 16 architectures, those with loss up to 0." in words
+    assert "Draws without replacement need 8.5 evaluations in the mean" in words
+    assert summary(read(aimed))[-1] == (
+        "Distinct evaluations after which half of the searches of staircase had found one of the best 5 %: good 2, "
+        "fair 2 and random more than 6."
+    )
+    assert titles_of(html)["best-1"] == ["Distinct evaluations", "Searches without success"]
+    assert "best-1" not in titles_of(page)
+    assert "Evaluations to the best" not in words_of(page)
+
+
+def test_the_chart_of_a_target_falls_from_all_searches_to_those_that_found_nothing(aimed: Laboratory) -> None:
+    results = read(aimed)
+    assert results.unfound("staircase", "good").mean.tolist() == [1, 1, 0, 0, 0, 0, 0]
+    assert results.unfound("staircase", "random").mean.tolist() == [1] * 7
+    found = results.unfound("staircase", "good")
+    assert (found.low[0], found.high[-1]) == pytest.approx((0.025**0.5, 1 - 0.025**0.5)), "Clopper and Pearson, n = 2"
+
+
+def test_figures_and_tables_of_a_target(aimed: Laboratory, laboratory: Laboratory) -> None:
+    write_figures(aimed)
+    assert {path.name for path in aimed.folder.figures.iterdir()} == set(figure_names(aimed))
+    assert set(figure_names(aimed)) - set(figure_names(laboratory)) == {"best-staircase.svg", "best-staircase.pdf"}
+    table = pd.read_csv(aimed.folder.tables / "best.csv").set_index("strategy")
+    assert table["evaluations"].fillna(0).to_dict() == {"good": 2, "fair": 2, "random": 0}
+    assert table["mean"].to_dict() == {"good": 2, "fair": 2, "random": 6}
+    assert table[["speed_up_at_least", "members", "expected", "against"]].to_numpy()[0].tolist() == [
+        3,
+        1,
+        8.5,
+        "random",
+    ]
+    searches = pd.read_csv(aimed.folder.tables / "searches.csv")
+    assert searches.loc[searches["strategy"] == "fair", "found"].tolist() == [2, 2]

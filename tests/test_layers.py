@@ -20,14 +20,14 @@ BELOW = {
     "spaces": {"records", "randomness", "settings", "tasks"},
     "pareto": {"records"},
     "predictors": {"randomness", "spaces"},
-    "strategies": {"records", "randomness", "settings", "spaces", "pareto", "predictors"},
+    "strategies": {"records", "randomness", "settings", "scores", "spaces", "pareto", "predictors"},
     "problems": {"configuration", "randomness", "records", "settings", "spaces", "tasks"},
     "scores": {"flops", "records", "randomness", "settings", "spaces", "tasks"},
-    "evaluation": {"flops", "records", "randomness", "settings", "spaces", "tasks"},
+    "evaluation": {"flops", "journals", "records", "randomness", "scores", "settings", "spaces", "tasks"},
     "layout": {"records"},
     "journals": {"layout"},
     "correlation": set(),
-    "experiment": {"configuration", "layout", "settings", "spaces", "strategies", "tasks", "evaluation"},
+    "experiment": {"configuration", "layout", "scores", "settings", "spaces", "strategies", "tasks", "evaluation"},
     "search": {"experiment", "layout", "pareto", "randomness", "records", "spaces", "strategies", "evaluation"},
 }
 """Part of nas_lib -> the parts it may know. Whatever is not named stands above all of these."""

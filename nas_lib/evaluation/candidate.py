@@ -19,11 +19,13 @@ from nas_lib.evaluation.deployed import save_model
 from nas_lib.evaluation.devices import Claim
 from nas_lib.evaluation.meters import Counter, Meter
 from nas_lib.evaluation.modality import DeviceData, Part
+from nas_lib.evaluation.objectives import needs_training
+from nas_lib.evaluation.scoring import NotScoredError, Scorer
 from nas_lib.evaluation.settings import Latency, Training
 from nas_lib.randomness import seed_of
 from nas_lib.records import Cost, Evaluation, Genotype, Proposal
 from nas_lib.spaces import Inheriting, Sized, Space, TooLargeError
-from nas_lib.tasks.data import SequenceShape, Shape
+from nas_lib.tasks.data import Data, SequenceShape, Shape
 
 log = logging.getLogger(__name__)
 OUT_OF_MEMORY = "out of memory"
@@ -44,6 +46,8 @@ class Bench:
     schedule_epochs: int
     """Epochs over which the learning rate falls to 0."""
     time_limit: float | None = None
+    source: Data | None = None
+    """The data as they were read, where scores are objectives."""
     claim: Claim | None = None
     """The slot of the device; None: the device is not shared with anybody who asks for one."""
     counters: Sequence[Counter] = ()
@@ -58,17 +62,26 @@ def evaluate(
     checkpoint: Path,
     continued: Path | None = None,
     parents: Sequence[Path] = (),
+    scorer: Scorer | None = None,
     on_epoch: Callable[[training.Progress], None] = lambda _: None,
 ) -> Evaluation:
     """Train a proposal on the training split and measure its objectives on the validation split.
+
+    It is not trained where neither objectives nor constraints need that. `scorer` is what objectives that are scores
+    come from.
 
     `checkpoint` is where its training continues after a kill; `continued` is the finished checkpoint of a shorter
     training of the same network, `parents` those of the networks with whose weights it begins, the first one first.
     Every failure is returned as an evaluation with its reason.
     """
-    return _recorded(
-        bench, proposal, lambda meter: _evaluate(bench, proposal, seed, checkpoint, continued, parents, on_epoch, meter)
-    )
+
+    def run(meter: Meter) -> Evaluation:
+        scored = scorer.objectives(proposal.genotype, bench.objectives) if scorer else {}
+        if not needs_training([*bench.objectives, *bench.limits]):
+            return _untrained(bench, proposal, scored, meter)
+        return _evaluate(bench, proposal, seed, checkpoint, continued, parents, on_epoch, meter, scored)
+
+    return _recorded(bench, proposal, run)
 
 
 def retrain(
@@ -118,6 +131,7 @@ def _evaluate(
     parents: Sequence[Path],
     on_epoch: Callable[[training.Progress], None],
     meter: Meter,
+    scored: Mapping[str, float],
 ) -> Evaluation:
     torch.manual_seed(seed_of(seed, "weights"))
     network = bench.space.build(proposal.genotype, bench.shape)
@@ -135,22 +149,42 @@ def _evaluate(
         epochs=epochs,
         continued=continued,
     )
+    measured = progress.measured(bench.training)
+    result = _costs(bench, proposal, network, {**measured, **scored})
+    further = bench.data.further(network, bench.training)
+    return result.model_copy(
+        update={
+            "metrics": {**measured, **further, **result.metrics, **notes},
+            "curves": progress.curves,
+            "cost": Cost(seconds=progress.seconds, epochs=progress.epoch - trained_before, **progress.usage._asdict()),
+        }
+    )
+
+
+def _untrained(bench: Bench, proposal: Proposal, scored: Mapping[str, float], meter: Meter) -> Evaluation:
+    """What is known of a network without training it."""
+    began = time.monotonic()
+    network = bench.space.build(proposal.genotype, bench.shape)
+    training.move(network, bench.data.device)
+    result = _costs(bench, proposal, network, scored)
+    cost = Cost(seconds=time.monotonic() - began, **meter.usage()._asdict())
+    return result.model_copy(update={"cost": cost})
+
+
+def _costs(bench: Bench, proposal: Proposal, network: nn.Module, known: Mapping[str, float]) -> Evaluation:
+    """An evaluation with the objectives and constraints that are `known` or do not depend on training."""
     size = _size(network, bench, proposal.genotype)
     wall_clock: dict[str, float | int | str] = {"device": measures.device_name(bench.data.device)}
     if "latency" in {*bench.objectives, *bench.limits}:
         wall_clock |= measures.latency(network, bench.shape, bench.latency)
-    measured = progress.measured(bench.training)
-    figures = {**measured, **size, **wall_clock}
-    further = bench.data.further(network, bench.training)
+    figures = {**known, **size, **wall_clock}
     return Evaluation(
         proposal=proposal,
         status="ok",
         objectives={name: float(figures[name]) for name in bench.objectives},
         constraints={name: float(figures[name]) - limit for name, limit in bench.limits.items()},
-        metrics={**measured, **further, **size, **notes},
+        metrics=size,
         wall_clock=wall_clock,
-        curves=progress.curves,
-        cost=Cost(seconds=progress.seconds, epochs=progress.epoch - trained_before, **progress.usage._asdict()),
     )
 
 
@@ -213,7 +247,8 @@ def _train(
 def identity(proposal: Proposal) -> str:
     """What a checkpoint must belong to, so that a training may continue from it."""
     # Without what it did not have when the first weights were kept.
-    return proposal.model_dump_json(exclude={name for name in ("parents", "changes") if not getattr(proposal, name)})
+    later = ("parents", "changes", "scores")
+    return proposal.model_dump_json(exclude={name for name in later if not getattr(proposal, name)})
 
 
 def _size(network: nn.Module, bench: Bench, genotype: Genotype) -> dict[str, float | int]:
@@ -282,7 +317,7 @@ def _attempt(bench: Bench, proposal: Proposal, run: Callable[[Meter], Evaluation
     meter = Meter(bench.claim, bench.counters)
     try:
         result = run(meter)
-    except (training.TrainingError, TooLargeError) as error:
+    except (training.TrainingError, TooLargeError, NotScoredError) as error:
         result = Evaluation(proposal=proposal, status="failed", reason=_one_line(error))
     except (torch.OutOfMemoryError, MemoryError):
         result = Evaluation(proposal=proposal, status="failed", reason=OUT_OF_MEMORY)

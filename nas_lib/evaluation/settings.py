@@ -76,6 +76,15 @@ class Latency(Settings):
     """Passes measured; the objective is their median."""
 
 
+class Scoring(Settings):
+    """On what networks are scored without training, by strategies or as an objective: training data, in batches."""
+
+    batch: StrictInt = Field(default=64, ge=2)
+    """Images or sequences; fewer where there are fewer."""
+    steps: StrictInt = Field(default=35, ge=2)
+    """Tokens of each, of a running text."""
+
+
 class Resources(Settings):
     """What one job may use."""
 

@@ -23,7 +23,7 @@ from nas_lib.evaluation.meters import NOTHING, UNKNOWN, Usage
 from nas_lib.evaluation.modality import DeviceData, Part
 from nas_lib.evaluation.settings import Training
 from nas_lib.randomness import seed_of
-from nas_lib.tasks.data import ImageData, SequenceData, TextData
+from nas_lib.tasks.data import Data, ImageData, SequenceData
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Descent:
         return found
 
 
-def to_device(data: ImageData | SequenceData | TextData, device: torch.device) -> DeviceData:
+def to_device(data: Data, device: torch.device) -> DeviceData:
     """Copy all splits to the device once; batches are then taken without any transfer."""
     if isinstance(data, ImageData):
         return images.to_device(data, device)

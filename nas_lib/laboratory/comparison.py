@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,10 @@ import numpy as np
 from nas_lib import pareto
 from nas_lib.comparison import paired
 from nas_lib.experiment import label_of
-from nas_lib.laboratory.settings import Laboratory
+from nas_lib.laboratory.settings import Laboratory, Target
 from nas_lib.layout import write_json
 from nas_lib.pareto import Scale
-from nas_lib.problems import Problem
+from nas_lib.problems import Problem, ProblemError
 from nas_lib.problems.problem import Values
 from nas_lib.randomness import generator
 
@@ -118,11 +119,11 @@ def compare_problem(laboratory: Laboratory, title: str, problem: Problem, checkp
     - `objectives`, `units`, `reference`, `front` (exact or of all found), `denominator` (`value`, `exact`, `points`);
     - `searches`: per strategy and seed `hypervolume` (after each distinct evaluation), `evaluations` (distinct ones),
       `repeats`, `proposing_seconds` (CPU: `total`, `per_proposal`), `igd_plus` (null without an exact front),
-      `foretold` (see `_foretold`);
+      `foretold` (see `_foretold`), and `found` (see `_best`; null without a target);
     - `baseline`, `final`, `differences`, `tests`: see `nas_lib.comparison.paired`, of final hypervolumes;
     - `checkpoints`: per checkpoint `evaluations` and `strategies`: mean with interval, mean `rank` within a seed, and
       `within_first`: whether the mean is the highest, or not below the interval of the highest;
-    - `targets`: see `_targets`.
+    - `targets`: see `_targets`; `best`: see `_best`, null without a target.
     """
     trials = read_trials(laboratory, title)
     points = {
@@ -141,6 +142,14 @@ def compare_problem(laboratory: Laboratory, title: str, problem: Problem, checkp
         for label, seeds in points.items()
     }
     extent = np.abs(scale.reference - scale.ideal)
+    best = None if laboratory.target is None else goal(problem, laboratory.target)
+    found = {
+        label: {
+            seed: None if best is None else pareto.reached((-its[:, 0]).tolist(), -best.level)
+            for seed, its in seeds.items()
+        }
+        for label, seeds in points.items()
+    }
     return {
         "objectives": list(problem.objectives),
         "units": dict(problem.units),
@@ -158,6 +167,7 @@ def compare_problem(laboratory: Laboratory, title: str, problem: Problem, checkp
                 "hypervolume": traces[label][seed],
                 **_search(problem, trial),
                 "igd_plus": pareto.igd_plus(points[label][seed], front) if exact else None,
+                "found": found[label][seed],
             }
             for label, seeds in trials.items()
             for seed, trial in seeds.items()
@@ -168,6 +178,7 @@ def compare_problem(laboratory: Laboratory, title: str, problem: Problem, checkp
         ),
         "checkpoints": [_checkpoint(traces, checkpoint) for checkpoint in checkpoints],
         "targets": _targets(laboratory, title, traces),
+        "best": None if best is None else _best(laboratory, title, best, found),
     }
 
 
@@ -259,29 +270,91 @@ def _targets(laboratory: Laboratory, title: str, traces: Traces) -> list[dict[st
     targets = []
     for name, level, owner in levels:
         against = owner or labels[-1]
-        firsts = {label: [pareto.reached(trace, level) for trace in seeds.values()] for label, seeds in traces.items()}
+        firsts = {
+            label: {seed: pareto.reached(trace, level) for seed, trace in seeds.items()}
+            for label, seeds in traces.items()
+        }
         targets.append(
             {
                 "name": name,
                 "level": level,
                 "owner": owner,
                 "against": against,
-                "strategies": {
-                    label: {
-                        **vars(pareto.waiting(found)),
-                        "speed_up": None
-                        if label == against
-                        else vars(
-                            pareto.speed_up(
-                                firsts[against], found, budget, generator(0, "speed-up", title, name, label)
-                            )
-                        ),
-                    }
-                    for label, found in firsts.items()
-                },
+                "strategies": _waiting(firsts, against, budget, (title, name)),
             }
         )
     return targets
+
+
+Firsts = Mapping[str, Mapping[int, int | None]]
+"""Strategy label -> seed -> distinct evaluations up to the first that reached something; None: none did."""
+
+
+def _waiting(firsts: Firsts, against: str, budget: int, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Per strategy what `pareto.waiting` says, and `speed_up` against one of them, null for itself.
+
+    `names` make the resamples of one comparison differ from those of others.
+    """
+    lists = {label: [*seeds.values()] for label, seeds in firsts.items()}
+    return {
+        label: {
+            **vars(pareto.waiting(found)),
+            "speed_up": None
+            if label == against
+            else vars(pareto.speed_up(lists[against], found, budget, generator(0, "speed-up", *names, label))),
+        }
+        for label, found in lists.items()
+    }
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The best architectures of a problem by its first objective."""
+
+    level: float
+    """Value of the worst of them."""
+    members: int
+    """How many there are: all that are not worse."""
+    architectures: int
+    """How many there are in all."""
+
+    @property
+    def expected(self) -> float:
+        """Evaluations that draws without replacement need in the mean to find one (negative hypergeometric)."""
+        return (self.architectures + 1) / (self.members + 1)
+
+
+def goal(problem: Problem, target: Target) -> Goal:
+    """The best share of all architectures, at least one of them.
+
+    Raises:
+        ProblemError: there are too many architectures to know the best.
+    """
+    listed = problem.space.listed
+    if listed is None:
+        raise ProblemError(f"{problem.name}: its best architectures are not known")
+    values = np.sort(problem.evaluate(listed)[:, 0])
+    level = float(values[math.ceil(target.share * len(values) - pareto.ROUNDING) - 1])
+    return Goal(level, int((values <= level + pareto.ROUNDING).sum()), len(values))
+
+
+def _best(laboratory: Laboratory, title: str, best: Goal, found: Firsts) -> dict[str, Any]:
+    """Evaluations each strategy needs to find one of the best, and how many times fewer than the baseline they are.
+
+    `level` (of the first objective), `members`, `architectures`, `expected`: see `Goal`; `against`: the baseline;
+    `strategies`: see `_waiting`, and `mean`: evaluations up to the first that is among the best, or all of the budget
+    (restricted mean), with interval.
+    """
+    budget, baseline = laboratory.budget.evaluations, laboratory.labels[-1]
+    strategies = _waiting(found, baseline, budget, (title, "best"))
+    for label, seeds in found.items():
+        strategies[label]["mean"] = vars(_interval([budget if one is None else one for one in seeds.values()]))
+    return {
+        **vars(best),
+        "expected": best.expected,
+        "against": baseline,
+        "strategies": strategies,
+    }
 
 
 def _overall(laboratory: Laboratory, problems: Mapping[str, Any], checkpoints: Sequence[int]) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from nas_lib.laboratory.settings import Laboratory, LaboratoryBudget, unfit
 from nas_lib.layout import write_frame, write_json
 from nas_lib.problems import Problem, ProblemError
 from nas_lib.randomness import generator
-from nas_lib.records import Cost, Evaluation, History, Proposal
+from nas_lib.records import Cost, Evaluation, Genotype, History, Proposal
 from nas_lib.spaces import Space
+from nas_lib.strategies.filtered import proposed
 from nas_lib.strategies.request import Request, Strategy, Suggestion
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def table(history: History, objectives: Sequence[str]) -> pd.DataFrame:
     """One row per evaluation, in order: round, slot, hash, origin, repeat, genes (JSON), objectives, predictions.
 
     `predicted.NAME` is what the strategy expected of an objective, missing where it expected nothing.
+    `score.NAME` is what it scored without training, where a filter chose it.
     """
     import pandas as pd
 
@@ -60,6 +62,7 @@ def table(history: History, objectives: Sequence[str]) -> pd.DataFrame:
             "repeat": evaluation.proposal.duplicate_of is not None,
             "genes": json.dumps(evaluation.proposal.genotype["genes"]),
             **evaluation.objectives,
+            **{f"score.{name}": value for name, value in evaluation.proposal.scores.items()},
             **{f"predicted.{name}": evaluation.metrics.get(f"predicted.{name}") for name in objectives},
         }
         for evaluation in history
@@ -89,14 +92,21 @@ def search(problem: Problem, strategy: Strategy, seed: int, budget: LaboratoryBu
             plan=budget.plan,
             rng=partial(generator, seed, problem.name),
             exact=problem.exact,
+            score=partial(_scores, problem) if problem.scores else None,
         )
         began = time.process_time()
-        suggestions = strategy.propose(request)
+        suggestions = proposed(strategy, request)
         seconds.append(time.process_time() - began)
         before = len(known)
         history = [*history, *_evaluated(problem, request.round, suggestions, known)]
         wasted = wasted + 1 if len(known) == before else 0
     return history, seconds
+
+
+def _scores(problem: Problem, genotypes: Sequence[Genotype], names: Sequence[str]) -> np.ndarray:
+    """Values (n, k) of the problem's scores."""
+    numbers = problem.space.existing(problem.space.numbers(genotypes))
+    return np.column_stack([np.empty((len(numbers), 0)), *(problem.scores[name](numbers) for name in names)])
 
 
 def _evaluated(
@@ -108,14 +118,15 @@ def _evaluated(
     values = problem.evaluate(numbers) if len(numbers) else np.empty((0, len(problem.objectives)))
     made = []
     for slot, (suggestion, key, found) in enumerate(zip(suggestions, space.keys(numbers), values, strict=True)):
-        original = known.get(key)
+        original, genotype = known.get(key), space.genotype(numbers[slot])
         proposal = Proposal(
             round=round,
             slot=slot,
-            genotype=space.genotype(numbers[slot]),
-            hash=key.hex(),
+            genotype=genotype,
+            hash=space.hash(genotype),
             epochs=1,
             origin=suggestion.origin,
+            scores=dict(suggestion.scores),
             full=True,
             duplicate_of=original.proposal.candidate if original else None,
         )

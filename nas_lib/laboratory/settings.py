@@ -15,13 +15,16 @@ from nas_lib.configuration import (
     ResultsFolder,
     name_mistakes,
     named,
+    nearest,
 )
 from nas_lib.experiment import Tracking, label_of
 from nas_lib.layout import LaboratoryFolder
 from nas_lib.problems import Problem, ProblemError, ProblemSettings
+from nas_lib.problems.nas_bench_nlp import NASBenchNLP
 from nas_lib.problems.table import Table
 from nas_lib.settings import Settings
-from nas_lib.strategies import StrategySettings, impossible, other_count
+from nas_lib.spaces.genes import MOST_LISTED
+from nas_lib.strategies import StrategySettings, content_of, impossible, other_count, scores_of
 from nas_lib.strategies.request import Plan, Strategy
 
 
@@ -38,6 +41,14 @@ class LaboratoryBudget(Settings):
         """What strategies know of it."""
         rounds = -(-self.evaluations // self.batch)
         return Plan(rounds, proposals=self.batch, lag=1, epochs=1)
+
+
+class Target(Settings):
+    """What counts as found."""
+
+    share: float = Field(gt=0, lt=1)
+    """An architecture among this share of the best by the first objective, such as 0.01; those as good as the worst of
+    them included."""
 
 
 class Laboratory(Settings):
@@ -57,6 +68,9 @@ class Laboratory(Settings):
     """Search strategies, compared on equal terms; the last one is the baseline."""
     budget: LaboratoryBudget = LaboratoryBudget()
     """How much each search may spend."""
+    target: Target | None = None
+    """After how many evaluations searches find one of the best architectures; for problems that can be listed. Default:
+    that is not asked."""
     seeds: tuple[StrictInt, ...] = Field(default=(1,), min_length=1)
     """One search per problem, strategy and seed."""
     tracking: Tracking = Tracking()
@@ -96,9 +110,11 @@ class Laboratory(Settings):
         return next(problem for problem in self.problems if problem.title == title)
 
     def tables_of(self, title: str) -> list[Path]:
-        """The user's own table of a problem: searches are made anew when it has changed."""
-        problem = self.settings_of_problem(title)
-        return [problem.path] if isinstance(problem, Table) else []
+        """The user's own table of a problem, or of its scores: searches are made anew when it has changed."""
+        match self.settings_of_problem(title):
+            case Table(path=path) | NASBenchNLP(scores=Path() as path):
+                return [path]
+        return []
 
     def problem(self, title: str) -> Problem:
         """The problem of that title, its table read. Raises ProblemError."""
@@ -112,7 +128,8 @@ class Laboratory(Settings):
         """Every problem by its title, its table read.
 
         Raises:
-            ProblemError: all tables that cannot be used, and strategies that cannot handle their objectives.
+            ProblemError: all tables that cannot be used, strategies that cannot handle their objectives, and problems
+                whose best architectures are not known although `target` asks for them.
         """
         problems = dict(zip(self.titles, every(problem.problem for problem in self.problems), strict=True))
         mistakes = [
@@ -121,14 +138,20 @@ class Laboratory(Settings):
             for label in self.labels
             if (mistake := unfit(title, problem, label, self.strategy(label)))
         ]
+        mistakes += [
+            f"problems ({title}): its best architectures are not known, for it has more than {MOST_LISTED:,}, "
+            "allowed is a laboratory without `target`"
+            for title, problem in problems.items()
+            if self.target is not None and problem.space.listed is None
+        ]
         if mistakes:
             raise ProblemError("\n".join(mistakes))
         return problems
 
     def settings_of_search(self, title: str, label: str) -> str:
         """All that decides what a search does, beside its seed and the table's content, as JSON."""
-        problem = json.loads(self.settings_of_problem(title).model_dump_json(exclude={"folder", "path"}))
-        strategy = json.loads(self.strategy(label).model_dump_json())
+        problem = json.loads(self.settings_of_problem(title).model_dump_json(exclude={"folder", "path", "scores"}))
+        strategy = content_of(self.strategy(label))
         return json.dumps({"problem": problem, "strategy": strategy, "budget": self.budget.model_dump()})
 
 
@@ -156,6 +179,11 @@ def unfit(title: str, problem: Problem, label: str, strategy: Strategy) -> str |
     predictor = str(getattr(strategy, "predictor", ""))
     if predictor in predictors.PREDICTORS and not predictors.suits(predictor, problem.space):
         return f"problems ({title}): {predictors.NO_GRAPH}, which the predictor {predictor} of {label} learns from"
+    for score in scores_of(strategy):
+        if score not in problem.scores:
+            there = f"allowed are {', '.join(problem.scores)}" if problem.scores else "it has none"
+            hint = nearest(score, [*problem.scores])
+            return f"problems ({title}): has no score {score!r}, which {label} asks for{hint}; {there}"
     return None
 
 

@@ -64,3 +64,5 @@ def _figures(search: Mapping[str, Any]) -> Iterable[tuple[str, float, int]]:
     yield "proposing_seconds_per_proposal", search["proposing_seconds"]["per_proposal"], last
     if search["igd_plus"] is not None:
         yield "igd_plus", search["igd_plus"], last
+    if search["found"] is not None:
+        yield "evaluations_to_the_best", search["found"], last

@@ -86,7 +86,9 @@ class PredictorStudy(Settings):
 
     def problem_content(self, title: str) -> dict[str, Any]:
         """The settings of a problem that decide what it is."""
-        found: dict[str, Any] = json.loads(self.settings_of_problem(title).model_dump_json(exclude={"folder", "path"}))
+        found: dict[str, Any] = json.loads(
+            self.settings_of_problem(title).model_dump_json(exclude={"folder", "path", "scores"})
+        )
         return found
 
     def refuse_missing_tables(self) -> None:

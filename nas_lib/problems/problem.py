@@ -34,5 +34,7 @@ class Problem:
     """The exact front (k, m), where it is known."""
     exact: Mapping[str, Callable[[Numbers], Values]] = field(default_factory=dict)
     """Objectives that cost nothing to compute, such as FLOPs: name -> rows (n, d) to values (n,)."""
+    scores: Mapping[str, Callable[[Numbers], Values]] = field(default_factory=dict)
+    """What networks score without training: name -> rows (n, d) to values (n,), higher is better."""
     units: Mapping[str, str] = field(default_factory=dict)
     """Unit of an objective, where it is known, for axes."""

@@ -1,4 +1,4 @@
-"""The recipes of NAS-Bench-NLP and what came of them, a table to compare scores with."""
+"""The recipes of NAS-Bench-NLP and what came of them."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ class TrainedRecipe:
     """Scores as published with the benchmark of Serianni and Kalita (2023); empty where they have none."""
 
 
+def recipes_file(folder: Path | None = None) -> Path:
+    """The table of recipes in the folder of all data sets. Raises ProblemError: it is missing."""
+    source = "the repositories fmsnew/nas-bench-nlp-release and aaronserianni/training-free-nas, joined by recipe"
+    return there(folder, "nas-bench-nlp/ptb_recipes.json.gz", source)
+
+
 def trained_recipes(folder: Path | None = None) -> list[TrainedRecipe]:
     """All recipes, each once, those whose runs all failed included.
 
@@ -46,8 +52,7 @@ def trained_recipes(folder: Path | None = None) -> list[TrainedRecipe]:
     Raises:
         ProblemError: the table is missing or cannot be read.
     """
-    source = "the repositories fmsnew/nas-bench-nlp-release and aaronserianni/training-free-nas, joined by recipe"
-    path = there(folder, "nas-bench-nlp/ptb_recipes.json.gz", source)
+    path = recipes_file(folder)
     try:
         rows = json.loads(gzip.decompress(path.read_bytes()))
         found = [_row(row) for row in rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -148,7 +148,7 @@ class Table(Settings):
                 raise ValueError(f"the objective {name} occurs twice, allowed are different columns")
             if name in [entry.columns for entry in self.genes]:
                 raise ValueError(f"{name} is a gene and an objective, allowed is one of them")
-            if name in RESERVED or name.startswith("predicted."):
+            if name in RESERVED or name.startswith(("predicted.", "score.")):
                 raise ValueError(f"an objective is called {name}, allowed are names other than {', '.join(RESERVED)}")
         return self
 
@@ -218,8 +218,9 @@ def tabular(
     exact: Sequence[str] = (),
     units: Mapping[str, str] | None = None,
     graph: Drawn | None = None,
+    scores: Mapping[str, Values] | None = None,
 ) -> Problem:
-    """The problem of a table: rows of option numbers (n, d) and their values (n, m), all minimised.
+    """The problem of a table: rows of option numbers (n, d) and their values (n, m), all minimised; scores are (n,).
 
     Rows that are the same architecture count once, with their mean. A table without gaps is a whole space; else only
     its rows exist.
@@ -229,30 +230,32 @@ def tabular(
     everything = GeneSpace(name, genes, graph=graph)
     plain, place = np.unique(everything.plain(rows), axis=0, return_inverse=True)
     counts = np.bincount(place.ravel())
-    means = np.stack([np.bincount(place.ravel(), column) / counts for column in values.T], axis=1)
+
+    def mean(column: Values) -> Values:
+        return np.bincount(place.ravel(), column) / counts
+
+    means = np.stack([mean(column) for column in values.T], axis=1)
     listed = everything.listed
     space = everything if listed is not None and len(listed) == len(plain) else replace(everything, rows=plain)
     index = {key: number for number, key in enumerate(space.keys(plain))}
 
-    def evaluate(numbers: Numbers) -> Values:
-        return means[[index[key] for key in space.keys(numbers)]]
+    def looked_up(known: Values) -> Callable[[Numbers], Values]:
+        return lambda numbers: known[[index[key] for key in space.keys(numbers)]]
 
     front = means[moocore.is_nondominated(means, keep_weakly=False)]
     worst, best = front.max(axis=0), front.min(axis=0)
     inferred = worst + BEYOND * np.where(worst > best, worst - best, np.abs(worst) + 1)
     reference = np.array([inferred[m] if given is None else given for m, given in enumerate(references)], dtype=float)
 
-    def computed(column: int) -> Any:
-        return lambda numbers: evaluate(numbers)[:, column]
-
     return Problem(
         name=name,
         space=space,
         objectives=tuple(objectives),
-        evaluate=evaluate,
+        evaluate=looked_up(means),
         reference=reference,
         front=front,
-        exact={one: computed(objectives.index(one)) for one in exact},
+        exact={one: looked_up(means[:, objectives.index(one)]) for one in exact},
+        scores={one: looked_up(mean(column)) for one, column in (scores or {}).items()},
         units=units or {},
     )
 

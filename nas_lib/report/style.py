@@ -114,7 +114,7 @@ def unit(name: str) -> str:
     (' %', '', '')
     """
     of = QUANTITIES[name].unit
-    return {"share": " %", "count": "", "mean": "", "per token": ""}.get(of, f" {of}")
+    return {"share": " %", "count": "", "mean": "", "per token": "", "score of a batch": ""}.get(of, f" {of}")
 
 
 def difference(name: str, value: float) -> str:

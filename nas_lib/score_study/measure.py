@@ -9,23 +9,19 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict
 
 from nas_lib import journals
 from nas_lib.layout import write_frame
-from nas_lib.randomness import generator, seed_of, single_thread
+from nas_lib.randomness import generator, single_thread
 from nas_lib.score_study.benchmarks import Benchmark, Network
 from nas_lib.score_study.settings import ScoreStudy
+from nas_lib.scores.outcome import Outcome, outcome, same_weights, scores_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import nn
 
     from nas_lib.scores.batch import Batch
 
@@ -37,25 +33,11 @@ TO_BUILD = "build"
 """What building a network costs, beside the scores."""
 
 
-class Scoring(BaseModel):
+class Scoring(Outcome):
     """What scores say of one network with the weights and the batch of one seed."""
-
-    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     network: str
     seed: int
-    values: dict[str, float]
-    """Score -> value, higher is better; not finite where the network overflows or shows no variance."""
-    inapplicable: dict[str, str]
-    """Score -> why it does not apply, in one line."""
-    failed: dict[str, str]
-    """Score -> what went wrong, in one line; all scores where the network could not be built."""
-    seconds: float
-    """CPU seconds, to build the network included."""
-
-    def __contains__(self, score: str) -> bool:
-        """Whether there is nothing more to learn of a score: what failed is tried again."""
-        return score in self.values or score in self.inapplicable
 
 
 def run(study: ScoreStudy, title: str, job: int) -> None:
@@ -70,7 +52,7 @@ def run(study: ScoreStudy, title: str, job: int) -> None:
     head = {"benchmark": study.benchmark_content(title), "networks": whole.digest}
     found: dict[tuple[str, int], Scoring] = {}
     for one in journals.begin(journal, head, Scoring):
-        _join(found, one)
+        found[one.network, one.seed] = one.after(found.get((one.network, one.seed)))
     networks = benchmark.networks[job :: study.jobs]
     cases = [(network, seed) for network in networks for seed in study.seeds]
     missing = {
@@ -85,80 +67,13 @@ def run(study: ScoreStudy, title: str, job: int) -> None:
     with journal.open("a") as file, single_thread():
         for network, seed in cases:
             if wanted := missing[network.name, seed]:
-                one = scored(benchmark, network, batch_of(seed), wanted, seed)
-                _join(found, one)
+                made = outcome(partial(benchmark.build, network), batch_of(seed), wanted, seed)
+                one = Scoring(network=network.name, seed=seed, **dict(made))
+                found[network.name, seed] = one.after(found.get((network.name, seed)))
                 journals.add(file, one)
     write_frame(
         study.folder.share(title, job), table(networks, [found[each.name, seed] for each, seed in cases], names)
     )
-
-
-def _join(found: dict[tuple[str, int], Scoring], one: Scoring) -> None:
-    """Add what a line says to what lines before it said of the same network and seed."""
-    before = found.get((one.network, one.seed))
-    if before is not None:
-        values, inapplicable = before.values | one.values, before.inapplicable | one.inapplicable
-        one = Scoring(
-            network=one.network,
-            seed=one.seed,
-            values=values,
-            inapplicable=inapplicable,
-            failed={
-                name: why for name, why in (before.failed | one.failed).items() if name not in values | inapplicable
-            },
-            seconds=before.seconds + one.seconds,
-        )
-    found[one.network, one.seed] = one
-
-
-def scored(benchmark: Benchmark, network: Network, batch: Batch, names: Sequence[str], seed: int) -> Scoring:
-    """Build a network with the weights of a seed and score it. Whatever goes wrong is part of the result."""
-    began = time.process_time()
-    with _same_weights(seed):
-        try:
-            values, inapplicable, failed = _scores(benchmark.build(network), batch, names, seed)
-        except Exception as error:  # spaces and networks have errors of their own
-            values, inapplicable, failed = {}, {}, dict.fromkeys(names, f"cannot be built: {_line(error)}")
-    return Scoring(
-        network=network.name,
-        seed=seed,
-        values=values,
-        inapplicable=inapplicable,
-        failed=failed,
-        seconds=time.process_time() - began,
-    )
-
-
-Scores = tuple[dict[str, float], dict[str, str], dict[str, str]]
-
-
-def _scores(network: nn.Module, batch: Batch, names: Sequence[str], seed: int) -> Scores:
-    """Values, reasons why scores do not apply, and what went wrong; where something did, each score alone."""
-    from nas_lib.scores import score
-
-    try:
-        together = score(network, batch, names, seed)
-    except Exception as error:
-        if len(names) == 1:
-            return {}, {}, {names[0]: _line(error)}
-        parts = [_scores(network, batch, [name], seed) for name in names]
-        values, inapplicable, failed = (dict(ChainMap(*its)) for its in zip(*parts, strict=True))
-        return values, inapplicable, failed
-    return together.values, together.inapplicable, {}
-
-
-@contextmanager
-def _same_weights(seed: int) -> Iterator[None]:
-    """Torch's global random state as of a seed; afterwards as it was."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, "weights"))
-        yield
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:300]
 
 
 def table(networks: Sequence[Network], scorings: Sequence[Scoring], names: Sequence[str]) -> pd.DataFrame:
@@ -229,7 +144,7 @@ def _seconds(
 ) -> Mapping[str, float]:
     """CPU seconds of building a network and of each score that applies to it; none of one that cannot be built."""
     found = {}
-    with _same_weights(seed):
+    with same_weights(seed):
         began = time.process_time()
         try:
             built = benchmark.build(network)
@@ -238,7 +153,7 @@ def _seconds(
         found[TO_BUILD] = time.process_time() - began
     for name in names:
         began = time.process_time()
-        values, _, _ = _scores(built, batch, [name], seed)
+        values, _, _ = scores_of(built, batch, [name], seed)
         if values:
             found[name] = time.process_time() - began
     return found

@@ -22,6 +22,7 @@ from nas_lib.experiment import Tracking
 from nas_lib.laboratory.settings import every
 from nas_lib.layout import ScoreFolder
 from nas_lib.score_study.benchmarks import Benchmark, BenchmarkSettings, TableBenchmark
+from nas_lib.scores.names import NAMES
 from nas_lib.settings import Settings
 
 
@@ -70,9 +71,7 @@ class ScoreStudy(Settings):
     @property
     def names(self) -> list[str]:
         """The scores that are computed."""
-        from nas_lib.scores.catalogue import SCORES
-
-        return [*(SCORES if self.scores is None else self.scores)]
+        return [*(NAMES if self.scores is None else self.scores)]
 
     def settings_of_benchmark(self, title: str) -> BenchmarkSettings:
         """What the benchmark of that title is made from."""
@@ -147,8 +146,6 @@ def _impossible(sections: Mapping[str, Any]) -> Iterable[str]:
     scores = sections.get("scores") or ()
     yield from name_mistakes("scores", scores, folders=False)
     if scores:
-        from nas_lib.scores.catalogue import SCORES
-
         for index, name in enumerate(scores):
-            if name not in SCORES:
-                yield f"scores.{index}: found {name!r}{nearest(name, [*SCORES])}, allowed are {', '.join(SCORES)}"
+            if name not in NAMES:
+                yield f"scores.{index}: found {name!r}{nearest(name, NAMES)}, allowed are {', '.join(NAMES)}"

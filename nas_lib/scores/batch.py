@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from nas_lib.tasks.data import ImageData, SequenceData, TextData
+from nas_lib.tasks.data import Data, ImageData, TextData
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def random_tokens(words: int, size: int, steps: int, rng: np.random.Generator) -
     return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
 
 
-def batch_of(data: ImageData | SequenceData | TextData, size: int, rng: np.random.Generator, steps: int = 35) -> Batch:
+def batch_of(data: Data, size: int, rng: np.random.Generator, steps: int = 35) -> Batch:
     """A random batch of training data: no more than there is, images normalised, pieces of `steps` tokens of a text."""
     if isinstance(data, TextData):
         starts = rng.integers(0, len(data.train) - steps, size)

@@ -5,8 +5,9 @@ rebuilt from history, so resume and replay need no code of their own.
 To add a strategy: one file, and one line in `StrategySettings`.
 """
 
+import json
 from importlib.util import find_spec
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -47,6 +48,20 @@ StrategySettings = Annotated[
 
 EXTRAS = {"age-moea": ("numba", "age-moea"), "tpe": ("optuna", "optuna")}
 """Strategy -> the package it needs that is not always there, and the extra of ours that brings it."""
+
+
+def scores_of(strategy: Strategy) -> list[str]:
+    """Names of the scores without training that a strategy's settings ask for."""
+    rule = strategy.filter
+    return [*getattr(strategy, "scores", ()), *(rule.scores if rule else ())]
+
+
+def content_of(strategy: StrategySettings) -> dict[str, Any]:
+    """The settings of a strategy as plain data; a filter only where there is one, as before there were any."""
+    content: dict[str, Any] = json.loads(strategy.model_dump_json())
+    if content["filter"] is None:
+        del content["filter"]
+    return {"name": content.pop("name"), "label": content.pop("label"), **content}
 
 
 def other_count(strategy: Strategy, objectives: int) -> str | None:

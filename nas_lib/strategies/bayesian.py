@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from nas_lib.records import Genotype, History
-from nas_lib.settings import Settings
 from nas_lib.strategies.request import Request, Suggestion
+from nas_lib.strategies.settings import StrategyBase
 
 if TYPE_CHECKING:
     from sklearn.gaussian_process import GaussianProcessRegressor
@@ -57,12 +57,10 @@ LEAST_SHARE = 1e-3
 """Share of its limit below which a constrained figure is not told apart any more."""
 
 
-class BayesianOptimization(Settings):
+class BayesianOptimization(StrategyBase):
     """Gaussian process and expected improvement, for one objective."""
 
     name: Literal["bo"] = "bo"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     initial: Initial = None
     exploration: Exploration = 0.0
 
@@ -75,12 +73,10 @@ class BayesianOptimization(Settings):
         return _propose(request, self.initial, self.exploration)
 
 
-class ParEGO(Settings):
+class ParEGO(StrategyBase):
     """Bayesian optimisation of a weighted score of all objectives, with new random weights for every proposal."""
 
     name: Literal["parego"] = "parego"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     initial: Initial = None
     exploration: Exploration = 0.0
 

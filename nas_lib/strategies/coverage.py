@@ -19,12 +19,12 @@ from pydantic import Field, StrictInt
 
 from nas_lib.predictors import Values
 from nas_lib.predictors.gene_process import GeneProcess, columns_of
-from nas_lib.settings import Settings
 from nas_lib.spaces.genes import Numbers
 from nas_lib.strategies.bayesian import initial_design
 from nas_lib.strategies.evolution import known, space_of, suggested, taken
 from nas_lib.strategies.linas import foretold, searched
 from nas_lib.strategies.request import Request, Suggestion
+from nas_lib.strategies.settings import StrategyBase
 
 GOALS = 1000
 """Goals that proposals are to reach."""
@@ -40,12 +40,10 @@ BEYOND = 0.1
 """Where no reference value is given: how far it lies beyond the worst of the front, as a share of the front's range."""
 
 
-class Coverage(Settings):
+class Coverage(StrategyBase):
     """Gaussian processes on genes, and the expected improvement of the hypervolume over a batch."""
 
     name: Literal["coverage"] = "coverage"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     initial: StrictInt = Field(default=20, ge=2)
     """Random architectures to begin with."""
     batch: StrictInt = Field(default=10, ge=1)

@@ -15,11 +15,11 @@ import numpy as np
 from pydantic import Field, StrictInt
 
 from nas_lib import pareto
-from nas_lib.settings import Settings
 from nas_lib.spaces import Genetic
 from nas_lib.spaces.genes import GeneSpace, Numbers
 from nas_lib.strategies.bayesian import initial_design, objective_values
 from nas_lib.strategies.request import Request, Suggestion
+from nas_lib.strategies.settings import StrategyBase
 
 if TYPE_CHECKING:
     from pymoo.core.population import Population
@@ -34,7 +34,7 @@ DIRECTIONS = 20
 """Reference directions of U-NSGA-III (DyNAS-T, released code)."""
 
 
-class Evolution(Settings):
+class Evolution(StrategyBase):
     """Genetic algorithms that differ in whom they let survive.
 
     `nsga2`: by rank and crowding (Deb et al. 2002). `unsga3`: by reference directions (Seada and Deb 2016), for three
@@ -43,8 +43,6 @@ class Evolution(Settings):
 
     name: Literal["nsga2", "unsga3", "age-moea"]
     """Which of them."""
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     population: StrictInt = Field(default=50, ge=2)
     """Size of the population; the initial one is drawn at random."""
     operators: Operators = "integer"
@@ -80,15 +78,13 @@ TOURNAMENTS = {"nsga2": "comp_by_dom_and_crowding", "age-moea": "comp_by_rank_an
 """How parents are compared, in pymoo's words."""
 
 
-class AgeingEvolution(Settings):
+class AgeingEvolution(StrategyBase):
     """Regularised evolution (Real et al. 2019): the oldest die, whatever they are worth.
 
     With several objectives a sample's best is the first by non-dominated rank and hypervolume contribution.
     """
 
     name: Literal["ageing"] = "ageing"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     population: StrictInt = Field(default=50, ge=2)
     """The youngest so many are alive."""
     sample: StrictInt = Field(default=10, ge=1)
@@ -114,12 +110,10 @@ class AgeingEvolution(Settings):
         return suggestions + suggested(request, mutants, len(suggestions), "mutant")
 
 
-class LocalSearch(Settings):
+class LocalSearch(StrategyBase):
     """Neighbours of the front: members with one gene changed, those first whose neighbours were tried least."""
 
     name: Literal["local-search"] = "local-search"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     initial: StrictInt = Field(default=20, ge=2)
     """Random architectures to begin with."""
 

@@ -20,9 +20,9 @@ from pydantic import Field, StrictInt
 
 from nas_lib import pareto
 from nas_lib.records import Evaluation, Genotype, History
-from nas_lib.settings import Settings
 from nas_lib.strategies.bayesian import improving
 from nas_lib.strategies.request import Plan, Request, Suggestion
+from nas_lib.strategies.settings import StrategyBase
 
 Array = NDArray[np.float64]
 Brackets = Literal["hyperband", "hpbandster", "released", "halving"]
@@ -49,12 +49,10 @@ NARROWEST_BANDWIDTH = 0.001
 """Of a kernel, as in the package HpBandSter."""
 
 
-class Hyperband(Settings):
+class Hyperband(StrategyBase):
     """Hyperband: random candidates, successive halving."""
 
     name: Literal["hyperband"] = "hyperband"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     eta: Eta = 2
     min_epochs: MinEpochs = 1
     brackets: BracketCycle = "hyperband"
@@ -68,12 +66,10 @@ class Hyperband(Settings):
         return _propose(request, self)
 
 
-class BOHB(Settings):
+class BOHB(StrategyBase):
     """Hyperband whose new candidates come from a model of the good and the bad ones seen so far."""
 
     name: Literal["bohb"] = "bohb"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     eta: Eta = 2
     min_epochs: MinEpochs = 1
     brackets: BracketCycle = "hpbandster"

@@ -18,7 +18,6 @@ from pydantic import Field, StrictInt
 
 from nas_lib import pareto, predictors
 from nas_lib.predictors import PredictorName, Values
-from nas_lib.settings import Settings
 from nas_lib.spaces.genes import Numbers
 from nas_lib.strategies.bayesian import initial_design
 from nas_lib.strategies.evolution import (
@@ -32,6 +31,7 @@ from nas_lib.strategies.evolution import (
     taken,
 )
 from nas_lib.strategies.request import Request, Suggestion
+from nas_lib.strategies.settings import StrategyBase
 
 Predict = Callable[[Numbers], Values]
 POOL = 300
@@ -41,12 +41,10 @@ CHEAP: tuple[PredictorName, ...] = ("ridge", "svr", "gp")
 architectures are graphs, `wl-gp` is one of them."""
 
 
-class LINAS(Settings):
+class LINAS(StrategyBase):
     """Measure a population, fit predictors, search on them, measure the best that is not known; and again."""
 
     name: Literal["linas"] = "linas"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     population: StrictInt = Field(default=50, ge=2)
     """Size of the initial sample and of the inner population."""
     generations: StrictInt = Field(default=100, ge=1)

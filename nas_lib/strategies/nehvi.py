@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 
 from nas_lib import pareto
 from nas_lib.randomness import single_thread
-from nas_lib.settings import Settings
 from nas_lib.strategies.bayesian import (
     Array,
     Initial,
@@ -40,6 +39,7 @@ from nas_lib.strategies.bayesian import (
     objective_values,
 )
 from nas_lib.strategies.request import Request, Suggestion
+from nas_lib.strategies.settings import StrategyBase
 from nas_lib.strategies.surrogate import LEAST_NOISE, Draws, Surrogate, by_point, learn
 
 if TYPE_CHECKING:
@@ -67,12 +67,10 @@ UNKNOWN = 1e6
 """Noise variance of a value that is not known: as good as left out."""
 
 
-class NEHVI(Settings):
+class NEHVI(StrategyBase):
     """Gaussian processes and noisy expected hypervolume improvement, for two or more objectives."""
 
     name: Literal["nehvi"] = "nehvi"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     initial: Initial = None
 
     needs: ClassVar[frozenset[str]] = frozenset({"sample", "encode"})

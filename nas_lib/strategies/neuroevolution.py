@@ -16,22 +16,20 @@ from numpy.typing import NDArray
 from pydantic import Field, StrictInt
 
 from nas_lib.records import Evaluation, History, Proposal
-from nas_lib.settings import Settings
 from nas_lib.spaces import Changing
 from nas_lib.strategies.bayesian import initial_design, objective_values
 from nas_lib.strategies.request import Request, Suggestion
+from nas_lib.strategies.settings import StrategyBase
 
 Indices = NDArray[np.int64]
 TRIES = 20
 """Times a child is made anew while it is a network that is known."""
 
 
-class Neuroevolution(Settings):
+class Neuroevolution(StrategyBase):
     """NSGA-II whose offspring are changed copies of one parent each, trained on from its weights."""
 
     name: Literal["moe-rnas"] = "moe-rnas"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     population: StrictInt = Field(default=100, ge=2)
     """Networks that survive a round. The initial ones are the space's known ones, then random ones."""
     survival: Literal["crowding", "age"] = "crowding"
@@ -74,12 +72,10 @@ class Neuroevolution(Settings):
         }
 
 
-class KnownNetworks(Settings):
+class KnownNetworks(StrategyBase):
     """The known networks of a space, trained as every candidate is: what a search has to beat."""
 
     name: Literal["known"] = "known"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"seeds"})
     objectives: ClassVar[tuple[int, int | None]] = (1, None)

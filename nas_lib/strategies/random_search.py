@@ -2,16 +2,14 @@
 
 from typing import ClassVar, Literal
 
-from nas_lib.settings import Settings
 from nas_lib.strategies.request import Request, Suggestion
+from nas_lib.strategies.settings import StrategyBase
 
 
-class RandomSearch(Settings):
+class RandomSearch(StrategyBase):
     """Independent random genotypes."""
 
     name: Literal["random"] = "random"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"sample"})
     objectives: ClassVar[tuple[int, int | None]] = (1, None)

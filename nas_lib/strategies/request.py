@@ -12,6 +12,7 @@ from nas_lib.records import Candidate, Genotype, History, Proposal
 
 if TYPE_CHECKING:
     from nas_lib.spaces import Space
+    from nas_lib.strategies.settings import Filter
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Suggestion:
     """Number of the bracket whose candidates compete with it."""
     predicted: Mapping[str, float] = field(default_factory=dict)
     """What the strategy expects of objectives: name -> value. Empty where it expects nothing."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Finite scores without training by which it was chosen: name -> value, higher is better."""
 
 
 class Strategy(Protocol):
@@ -82,6 +85,10 @@ class Strategy(Protocol):
     @property
     def name(self) -> str:
         """Name of the strategy in configurations."""
+
+    @property
+    def filter(self) -> Filter | None:
+        """Which of its suggestions are kept before training; None: all."""
 
     needs: ClassVar[frozenset[str]]
     """Operators the space must offer."""

@@ -16,11 +16,11 @@ import numpy as np
 from pydantic import Field, StrictBool, StrictInt
 
 from nas_lib.records import Evaluation
-from nas_lib.settings import Settings
 from nas_lib.spaces.genes import GeneSpace, Numbers
 from nas_lib.strategies.bayesian import initial_design, objective_values
 from nas_lib.strategies.evolution import space_of, suggested, taken
 from nas_lib.strategies.request import Request, Suggestion
+from nas_lib.strategies.settings import StrategyBase
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -31,12 +31,10 @@ TRIES = 10
 """Times a proposal is asked for again that turned out to be known."""
 
 
-class TPE(Settings):
+class TPE(StrategyBase):
     """A study of Optuna, made anew from the history at every call."""
 
     name: Literal["tpe"] = "tpe"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     initial: StrictInt = Field(default=10, ge=2)
     """Random architectures to begin with."""
     multivariate: StrictBool | None = None

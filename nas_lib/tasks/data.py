@@ -114,3 +114,7 @@ class TextData:
     class_names: tuple[str, ...]
     """The vocabulary, in the order of the tokens."""
     validation: np.ndarray | None = None
+
+
+Data = ImageData | SequenceData | TextData
+"""What every task gives."""

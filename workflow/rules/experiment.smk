@@ -4,6 +4,7 @@ import subprocess
 from nas_lib.experiment import ATTEMPTS
 from nas_lib.report.figures import figure_names
 from nas_lib.report.tables import table_names
+from nas_lib.strategies import scores_of
 
 EXPERIMENT = CONFIGURATION
 ROUNDS = range(EXPERIMENT.budget.rounds)
@@ -39,6 +40,11 @@ def proposals_needed(wildcards):
     round = int(wildcards.round)
     known = round - EXPERIMENT.budget.lag
     return [folder.proposals(round - 1)] * (round > 0) + [folder.job(known, job) for job in JOBS if known >= 0]
+
+
+def data_needed(wildcards):
+    """The data check, before proposals that are chosen by scores of networks on data."""
+    return [FOLDER.data] if scores_of(EXPERIMENT.strategy(wildcards.strategy)) else []
 
 
 def urgency(wildcards):

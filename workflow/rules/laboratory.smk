@@ -61,6 +61,7 @@ rule compare:
         ENVIRONMENT
     params:
         order=[LABORATORY.titles, LABORATORY.labels, LABORATORY.seeds],
+        target=LABORATORY.target.model_dump_json() if LABORATORY.target else None,
     shell:
         step("compare")
 

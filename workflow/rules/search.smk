@@ -27,6 +27,7 @@ else:
     rule propose:
         input:
             proposals_needed,
+            ancient(data_needed),
         output:
             SEARCH.proposals("{round}"),
         log:

@@ -27,6 +27,8 @@ def charts(results: Results) -> dict[str, dict[str, Any]]:
         if len(problem["objectives"]) == 2:
             figures[f"attainment-{number}"] = _attainment(results, title)
         figures[f"targets-{number}"] = _targets(results, title)
+        if results.best:
+            figures[f"best-{number}"] = _best(results, title)
         for place, name in enumerate(results.foretold(title), start=1):
             figures[f"foretold-{number}-{place}"] = _foretold(results, title, name)
     return {name: {key: figure.to_plotly_json()[key] for key in ("data", "layout")} for name, figure in figures.items()}
@@ -124,6 +126,16 @@ def _ends(found: Sequence[Mapping[str, Any]], budget: int) -> dict[str, Any]:
         "thickness": 1.2,
         "width": 0,
     }
+
+
+def _best(results: Results, title: str) -> go.Figure:
+    """Share of searches that have found none of the best, over evaluations."""
+    figure = go.Figure()
+    for index, label in enumerate(results.labels):
+        over = f"<b>{label}</b><br>after %{{x}} evaluations: %{{y:.2f}}"
+        opacity = style.opacity(len(results.labels))
+        add_band(figure, index, label, results.unfound(title, label), over, {"strategy": label}, opacity=opacity)
+    return layout(figure, {"title": "Distinct evaluations"}, {"title": "Searches without success", "range": [0, 1.02]})
 
 
 def _foretold(results: Results, title: str, objective: str) -> go.Figure:

@@ -30,7 +30,7 @@ INK = "#010203"
 
 def figure_names(laboratory: Laboratory) -> list[str]:
     """The files `write_figures` makes, known before anything has run."""
-    kinds = ("hypervolume", "attainment", "targets", "foretold")
+    kinds = ["hypervolume", "attainment", "targets", "foretold", *(["best"] if laboratory.target else [])]
     plots = ["ranks", "proposing", *(f"{kind}-{title}" for title in laboratory.titles for kind in kinds)]
     return [f"{plot}.{suffix}" for plot in plots for suffix in FORMATS]
 
@@ -52,6 +52,8 @@ def write_figures(laboratory: Laboratory) -> None:
             save(_hypervolume(results, title), folder / f"hypervolume-{title}")
             save(_attainment(results, title), folder / f"attainment-{title}")
             save(_targets(results, title), folder / f"targets-{title}")
+            if results.best:
+                save(_best(results, title), folder / f"best-{title}")
             save(_foretold(results, title), folder / f"foretold-{title}")
 
 
@@ -157,6 +159,17 @@ def _targets(results: Results, title: str) -> Figure:
         fontsize=8,
     )
     figure.suptitle(title, fontsize=8, color="#555555", x=0.01, ha="left")
+    return figure
+
+
+def _best(results: Results, title: str) -> Figure:
+    """Share of searches that have found none of the best, over evaluations."""
+    figure, (axes,) = with_panels(1)
+    for index, label in enumerate(results.labels):
+        draw_band(axes, index, label, results.unfound(title, label), opacity=style.opacity(len(results.labels)))
+    axes.set_ylim(0, 1.02)
+    note = f"{title}: share of {_seeds(results)}, 95 % confidence interval"
+    label_axes(axes, "Distinct evaluations", f"Searches that found none of {results.best}", note)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -46,6 +47,8 @@ def render(results: Results) -> str:
         pairs=_pairs(results),
         problems=[_problem(results, number, title, figures) for number, title in enumerate(results.problems, start=1)],
         proposing=_proposing(results),
+        best=results.best,
+        baseline=results.comparison["baseline"],
         untestable=untestable(len(laboratory.seeds), len(laboratory.labels) - 1),
         few=FEW,
         charts=figures,
@@ -57,7 +60,7 @@ def render(results: Results) -> str:
 
 def summary(results: Results) -> list[str]:
     """The sentences at the top of the page, each computed from the results."""
-    return [_searched(results), *_ranked(results), *_first(results), *_against_the_baseline(results)]
+    return [_searched(results), *_ranked(results), *_first(results), *_against_the_baseline(results), *_found(results)]
 
 
 def _searched(results: Results) -> str:
@@ -136,6 +139,24 @@ def _against_the_baseline(results: Results) -> Iterator[str]:
         yield f"Differences on a single problem cannot be tested{smallest}."
 
 
+def _found(results: Results) -> Iterator[str]:
+    """After how many evaluations half of the searches had found one of the best, per problem, soonest first."""
+    for title, problem in results.problems.items():
+        if problem["best"]:
+            strategies = problem["best"]["strategies"]
+            order = sorted(strategies, key=lambda label: strategies[label]["median"] or math.inf)
+            words = [f"{label} {_median(results, strategies[label])}" for label in order]
+            yield (
+                f"Distinct evaluations after which half of the searches of {title} had found one of {results.best}: "
+                + (f"{listed(words)}.")
+            )
+
+
+def _median(results: Results, found: Mapping[str, Any]) -> str:
+    budget = results.laboratory.budget.evaluations
+    return f"more than {budget}" if found["median"] is None else f"{found['median']:.0f}"
+
+
 def _setting(results: Results) -> dict[str, str]:
     laboratory, budget = results.laboratory, results.laboratory.budget
     return {
@@ -187,6 +208,8 @@ def _problem(results: Results, number: int, title: str, figures: Mapping[str, An
         "checkpoints": _checkpoints(results, title),
         "levels": [(heading(one), one["against"]) for one in problem["targets"]],
         "targets": _targets(results, title),
+        "best": _best(results, title),
+        "goal": problem["best"] and _goal(results, problem),
         "foretold": [
             (f"foretold-{number}-{place}", name) for place, name in enumerate(results.foretold(title), start=1)
         ],
@@ -236,6 +259,25 @@ def _targets(results: Results, title: str) -> list[list[tuple[str, str]]]:
             cells.append((evaluations(found), speed_up(found["speed_up"])))
         rows.append([(label, ""), *cells])
     return rows
+
+
+def _best(results: Results, title: str) -> list[list[str]]:
+    """Per strategy evaluations to one of the best, the speed-up, and the restricted mean."""
+    best = results.problems[title]["best"] or {"strategies": {}}
+    return [
+        [label, evaluations(found), speed_up(found["speed_up"]), style.interval(found["mean"], "{:.1f}".format)]
+        for label, found in best["strategies"].items()
+    ]
+
+
+def _goal(results: Results, problem: Mapping[str, Any]) -> str:
+    """What is to be found, and what random draws need."""
+    best, name = problem["best"], problem["objectives"][0]
+    return (
+        f"By {name} {results.best} are {best['members']:,} of {best['architectures']:,} architectures, those with "
+        f"{axis(problem, name)} up to {best['level']:.6g}. Draws without replacement need {best['expected']:.1f} "
+        "evaluations in the mean to find one of them."
+    )
 
 
 def _proposing(results: Results) -> list[list[str]]:

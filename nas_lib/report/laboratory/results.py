@@ -79,6 +79,23 @@ class Results:
                     found.setdefault(name, {})[label] = Band(np.array(sorted(rounds)), mean, low, high)
         return found
 
+    @property
+    def best(self) -> str | None:
+        """What is to be found; None: nothing."""
+        target = self.laboratory.target
+        return None if target is None else f"the best {100 * target.share:g} %"
+
+    def unfound(self, title: str, label: str) -> Band:
+        """Share of searches that have found none of the best after 0, 1, ... evaluations, with its 95 % confidence
+        interval (Clopper and Pearson 1934), point by point."""
+        from scipy import stats
+
+        found = [search["found"] for search in self.searches(title, label)]
+        ends = np.array([stats.binomtest(left, len(found)).proportion_ci() for left in range(len(found) + 1)])
+        spent = np.arange(self.laboratory.budget.evaluations + 1)
+        left = np.array([sum(first is None or first > one for first in found) for one in spent])
+        return Band(spent, left / len(found), *ends[left].T)
+
     def proposing(self, title: str, label: str) -> float:
         """CPU seconds per proposal, mean over seeds."""
         return float(np.mean([search["proposing_seconds"]["per_proposal"] for search in self.searches(title, label)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from nas_lib.laboratory.settings import Laboratory
 from nas_lib.report.laboratory.results import Results
@@ -20,6 +21,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
         "repeats",
         "proposing_seconds",
         "seconds_per_proposal",
+        "found",
     ),
     "hypervolume": ("problem", "strategy", "seed", "evaluation", "hypervolume"),
     "checkpoints": (
@@ -62,6 +64,27 @@ COLUMNS: Mapping[str, Sequence[str]] = {
         "speed_up_low",
         "speed_up_high",
     ),
+    "best": (
+        "problem",
+        "level",
+        "members",
+        "architectures",
+        "expected",
+        "strategy",
+        "seeds",
+        "reached",
+        "evaluations",
+        "low",
+        "high",
+        "against",
+        "speed_up_at_least",
+        "speed_up_at_most",
+        "speed_up_low",
+        "speed_up_high",
+        "mean",
+        "mean_low",
+        "mean_high",
+    ),
     "attainment": ("problem", "strategy", "seeds", "surface", "first", "second"),
     "foretold": ("problem", "strategy", "seed", "objective", "round", "correlation", "count"),
     "ranks": ("evaluations", "strategy", "rank", "blocks", "critical_difference", "friedman", "p"),
@@ -84,6 +107,7 @@ def write_tables(results: Results) -> None:
         "checkpoints": _checkpoints,
         "differences": _differences,
         "targets": _targets,
+        "best": _best,
         "attainment": _attainment,
         "foretold": _foretold,
         "ranks": _ranks,
@@ -106,7 +130,7 @@ def _searches(results: Results) -> Iterator[Row]:
         for search in problem["searches"]:
             seconds = search["proposing_seconds"]
             row = {"problem": title, "hypervolume": search["hypervolume"][-1]}
-            row |= {key: search[key] for key in ("strategy", "seed", "igd_plus", "evaluations", "repeats")}
+            row |= {key: search[key] for key in ("strategy", "seed", "igd_plus", "evaluations", "repeats", "found")}
             yield {**row, "proposing_seconds": seconds["total"], "seconds_per_proposal": seconds["per_proposal"]}
 
 
@@ -147,10 +171,24 @@ def _targets(results: Results) -> Iterator[Row]:
         for target in problem["targets"]:
             for label, found in target["strategies"].items():
                 row = {"problem": title, "target": target["name"], "level": target["level"], "strategy": label}
-                row |= {"seeds": found["count"], "reached": found["reached"], "evaluations": found["median"]}
-                row |= {"low": found["low"], "high": found["high"], "against": target["against"]}
-                speed = found["speed_up"] or {}
-                yield {**row, **{f"speed_up_{key}": value for key, value in speed.items()}}
+                yield {**row, "against": target["against"], **_waiting(found)}
+
+
+def _waiting(found: Mapping[str, Any]) -> Row:
+    """Evaluations to something, and the speed-up."""
+    row = {"seeds": found["count"], "reached": found["reached"], "evaluations": found["median"]}
+    row |= {key: found[key] for key in ("low", "high")}
+    return row | {f"speed_up_{key}": value for key, value in (found["speed_up"] or {}).items()}
+
+
+def _best(results: Results) -> Iterator[Row]:
+    for title, problem in results.problems.items():
+        best = problem["best"] or {"strategies": {}}
+        for label, found in best["strategies"].items():
+            row = {"problem": title, "strategy": label, **_waiting(found)}
+            row |= {key: best[key] for key in ("level", "members", "architectures", "expected", "against")}
+            mean = found["mean"]
+            yield {**row, "mean": mean["mean"], "mean_low": mean["low"], "mean_high": mean["high"]}
 
 
 def _attainment(results: Results) -> Iterator[Row]:
