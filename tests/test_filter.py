@@ -129,7 +129,10 @@ def test_what_is_known_or_asked_for_twice_is_kept_only_where_nothing_else_is_lef
     hashes = [problem.space.hash(suggestion.genotype) for suggestion in [*first, *second]]
     assert len(set(hashes)) == 8
     small = replace(problem, space=replace(problem.space, rows=problem.space.draw(2, generator(1))))
-    assert len(proposed(RandomSearch(filter=a_filter()), request_of(small, []))) == 4
+    kept = proposed(RandomSearch(filter=a_filter()), request_of(small, []))
+    assert len(kept) == 4
+    later = request_of(small, evaluated(request_of(small, []), kept), round=1)
+    assert len(proposed(RandomSearch(filter=a_filter()), later)) == 4
 
 
 def test_what_continues_a_training_and_what_has_no_alternative_is_never_filtered() -> None:

@@ -28,7 +28,17 @@ BELOW = {
     "journals": {"layout"},
     "correlation": set(),
     "experiment": {"configuration", "layout", "scores", "settings", "spaces", "strategies", "tasks", "evaluation"},
-    "search": {"experiment", "layout", "pareto", "randomness", "records", "spaces", "strategies", "evaluation"},
+    "search": {
+        "experiment",
+        "layout",
+        "pareto",
+        "randomness",
+        "records",
+        "spaces",
+        "strategies",
+        "tasks",
+        "evaluation",
+    },
 }
 """Part of nas_lib -> the parts it may know. Whatever is not named stands above all of these."""
 

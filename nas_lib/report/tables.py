@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_lib.layout import write_text
+from nas_lib.records import Evaluation
 from nas_lib.report import descent
 from nas_lib.report.analysis import Analysis
 from nas_lib.report.provenance import without_paths
@@ -64,8 +65,8 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     ),
     "size": ("strategy", "round", "figure", "mean", "low", "high", "median_of_survivors"),
 }
-"""Name of a table -> its columns; `candidates` and `attainment` have a further one per objective, `finalists` one for
-the main measure of the experiment where that is not the error."""
+"""Name of a table -> its columns; `candidates` and `attainment` have a further one per objective, `candidates` one per
+score of filters too, `finalists` one for the main measure of the experiment where that is not the error."""
 Row = dict[str, Any]
 
 
@@ -91,7 +92,9 @@ def write_tables(results: Results, analysis: Analysis) -> None:
         "size": _size(analysis),
     }
     for name, columns in COLUMNS.items():
-        further = results.objectives if name in {"candidates", "attainment"} else []
+        further = [*results.objectives] if name in {"candidates", "attainment"} else []
+        if name == "candidates":
+            further += dict.fromkeys(score for _, _, each in results.evaluations() for score in _scores(each))
         if name == "finalists" and results.measure != "error":
             further = [f"test_{results.measure}"]
         heads = [*columns, *further, *(["front"] if name == "candidates" else [])]
@@ -125,8 +128,14 @@ def _candidates(results: Results) -> Iterator[Row]:
             "status": evaluation.status,
             "reason": without_paths(evaluation.reason),
             **evaluation.objectives,
+            **_scores(evaluation),
             "front": id(evaluation) in fronts,
         }
+
+
+def _scores(evaluation: Evaluation) -> dict[str, float]:
+    """The scores by which a filter chose a candidate."""
+    return {f"score.{name}": value for name, value in evaluation.proposal.scores.items()}
 
 
 def _attainment(results: Results) -> Iterator[Row]:

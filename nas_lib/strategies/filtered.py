@@ -107,9 +107,10 @@ def _key_of(request: Request, suggestion: Suggestion) -> Key:
 
 def _continues(request: Request, suggestion: Suggestion) -> bool:
     """Whether it goes on with a training of the same architecture."""
-    start = suggestion.warm_start
+    if suggestion.warm_start is None:
+        return False
     hashes = {proposal.candidate: proposal.hash for proposal in _proposals(request)}
-    return start is not None and hashes.get(start) == request.space.hash(suggestion.genotype)
+    return hashes.get(suggestion.warm_start) == request.space.hash(suggestion.genotype)
 
 
 def _proposals(request: Request) -> list[Proposal]:
