@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,9 @@ class Coverage(StrategyBase):
     """Random architectures to begin with."""
     batch: StrictInt = Field(default=10, ge=1)
     """Most proposals of a round: what is left of a larger round stays empty, so that the next one knows more."""
-    caution: float = Field(default=0.3, ge=0, le=10)
-    """What the predictions' standard deviations are multiplied by: 0 trusts predictions, more explores."""
+    caution: tuple[Annotated[float, Field(ge=0, le=10)], ...] = Field(default=(0.3, 1.0), min_length=1)
+    """What the predictions' standard deviations are multiplied by: 0 trusts predictions, more explores. Of several, each
+    chooses an equal part of a batch: little caution is quick at first, and stops early where genes interact."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"genes"})
     objectives: ClassVar[tuple[int, int | None]] = (1, None)
@@ -64,8 +65,14 @@ class Coverage(StrategyBase):
             return suggestions
         model = _learnt(request)
         rows, mean = _shortlist(request, model)
-        deviation = self.caution * model.deviation(rows)
-        chosen = rows[_covering(_goals(request, model, mean, deviation), mean, deviation, wanted)]
+        deviation = model.deviation(rows)
+        places: list[int] = []
+        for number, caution in enumerate(self.caution, start=1):
+            goals = _goals(request, model, mean, caution * deviation)
+            part = wanted * number // len(self.caution) - len(places)
+            others = _covering(goals, mean, caution * deviation, len(places) + part)
+            places += [place for place in others if place not in places][:part]
+        chosen = rows[places]
         made = [Suggestion(space_of(request).genotype(row), "coverage") for row in chosen]
         made = foretold(request, made, chosen, model.expected(chosen))
         return made or suggested(request, lambda *_: numbers[:0], 0, "random")[:wanted]
