@@ -306,7 +306,8 @@ def watch(
         lines = {(search.label, search.seed): line(search) for search in searches}
         new = [text for place, text in lines.items() if shown.get(place) != text]
         if new:
-            changed.set()
+            if any(search.done for search in searches):
+                changed.set()
             _say(*new, total_line(experiment, searches, cores))
         elif now - last_words >= HEARTBEAT_SECONDS and (text := trainings_line(searches)) not in {trainings, ""}:
             trainings = text

@@ -83,7 +83,8 @@ def test_proposing_needs_neither_torch_nor_mlflow(tmp_path: Path) -> None:
 
 
 def test_training_does_without_pytorchs_compiler(tmp_path: Path) -> None:
-    (tmp_path / "tiny.json").write_text(tiny(tmp_path, budget={"rounds": 1}).model_dump_json())
+    experiment = tiny(tmp_path, budget={"rounds": 1, "proposals": 1, "jobs": 1})
+    (tmp_path / "tiny.json").write_text(experiment.model_dump_json())
     code = (
         "from pathlib import Path\n"
         "from nas_lib.experiment import load\n"

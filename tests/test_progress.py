@@ -5,7 +5,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
@@ -176,6 +179,24 @@ def test_a_number_of_no_process_is_a_parent_that_has_ended(search: Search, monke
     with subprocess.Popen(["true"]) as gone:
         pass
     watch(search.experiment, gone.pid, mirror=False)
+
+
+def test_mirroring_waits_for_the_first_finished_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = Search(an_experiment(tmp_path), "random", 1)
+    mirrors: Queue[threading.Event] = Queue()
+
+    def ticks(*_: object) -> Iterator[float]:
+        changed = mirrors.get()
+        yield time.monotonic()
+        assert not changed.is_set()
+        write_round(search, 0)
+        yield time.monotonic() + 1000
+        assert changed.is_set()
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(progress, "_mirror", lambda _, changed, stop: mirrors.put(changed))
+    monkeypatch.setattr(progress, "_ticks", ticks)
+    watch(search.experiment, os.getpid())
 
 
 def test_mirroring_tells_a_failure_once_and_goes_on(

@@ -2,8 +2,7 @@
 
 import json
 import re
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,11 @@ class Project(WorkflowCopy):
     def experiment(self) -> Experiment:
         return load(self.folder / "tiny.yaml")
 
+    def search(self) -> Search:
+        return Search(self.experiment.model_copy(update={"results": str(self.folder / "results")}), "random", 1)
+
     def history(self) -> list[dict[str, Any]]:
-        experiment = self.experiment.model_copy(update={"results": str(self.folder / "results")})
-        return comparable(Search(experiment, "random", 1))
+        return comparable(self.search())
 
     def paths(self, pattern: str) -> list[Path]:
         return sorted((self.folder / "results/tiny/random/seed-1").glob(pattern))
@@ -61,53 +62,37 @@ def project(tmp_path: Path) -> Iterator[Project]:
 def expected(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The history of the same search in one process, never interrupted."""
     project = Project(tmp_path_factory.mktemp("expected"))
-    experiment = project.experiment.model_copy(update={"results": str(project.folder / "results")})
-    loop.run_inline(Search(experiment, "random", 1))
+    loop.run_inline(project.search())
     return project.history()
 
 
-MOMENTS = {
-    "before the first epoch": "round-0/candidate-*/owner",
-    "between epochs": "round-0/candidate-*/epoch.json",
-    "after the first candidate": "round-0/candidate-*/evaluation.json",
-    "between rounds": "round-1/proposals.json",
-}
-
-
-def kill_snakemake(project: Project, process: subprocess.Popen[str]) -> None:
-    process.kill()
-
-
-def kill_trainings(project: Project, process: subprocess.Popen[str]) -> None:
-    for training in project.trainings():
-        training.kill()
-
-
-def kill_everything(project: Project, process: subprocess.Popen[str]) -> None:
-    kill_group(process)
-
-
-@pytest.mark.parametrize(
-    ("moment", "kill"),
-    [
-        ("before the first epoch", kill_everything),
-        ("between epochs", kill_snakemake),
-        ("between epochs", kill_trainings),
-        ("after the first candidate", kill_everything),
-    ],
-)
-def test_a_killed_search_continues_to_the_same_history_and_does_nothing_again(
-    project: Project,
-    expected: list[dict[str, Any]],
-    moment: str,
-    kill: Callable[[Project, subprocess.Popen[str]], None],
+def test_a_search_killed_again_and_again_continues_to_the_same_history_and_does_nothing_twice(
+    project: Project, expected: list[dict[str, Any]]
 ) -> None:
-    process = project.start(HISTORY)
-    wait_until(lambda: project.paths(MOMENTS[moment]), process)
-    kill(project, process)
-    if kill is kill_trainings:
-        process.communicate(timeout=300)
-    done = {path: path.stat().st_mtime_ns for path in project.paths("round-*/candidate-*/evaluation.json")}
+    done: dict[Path, int] = {}
+
+    def note_what_is_done() -> None:
+        for path in project.paths("round-*/candidate-*/evaluation.json"):
+            done.setdefault(path, path.stat().st_mtime_ns)
+
+    everything = project.start(HISTORY)
+    wait_until(lambda: project.paths("round-0/candidate-*/owner"), everything)
+    kill_group(everything)  # before the first epoch
+
+    trainings = project.start(HISTORY)
+    wait_until(lambda: project.paths("round-0/candidate-*/epoch.json") and project.trainings(), trainings)
+    for training in project.trainings():  # between epochs; Snakemake starts them again
+        training.kill()
+    wait_until(lambda: project.paths("round-0/candidate-*/evaluation.json"), trainings)
+    kill_group(trainings)  # after the first candidate
+    note_what_is_done()
+    assert 0 < len(done) < len(expected)
+
+    snakemake_alone = project.start(HISTORY)
+    wait_until(lambda: project.paths("round-1/candidate-*/epoch.json"), snakemake_alone)
+    snakemake_alone.kill()  # between epochs of the last round; its trainings go on
+    note_what_is_done()
+
     code, output = project.run(HISTORY)
     assert code == 0, output
     assert project.history() == expected
@@ -133,6 +118,8 @@ def test_one_command_goes_from_data_to_report_and_a_second_one_has_nothing_to_do
     assert json.loads((finalist / "transfer.json").read_text())["repeats"][0]["metrics"].keys() >= {"test_error"}
     assert json.loads((project.folder / "results/tiny/tracking.json").read_text())["model_versions"] == 1
     assert json.loads((project.folder / "results/tiny/data.json").read_text())["transfer"]["shape"]["channels"] == 3
+    stored = json.loads((project.folder / "results/tiny/experiment.json").read_text())
+    assert stored["training"]["momentum"] == 0.9, "stored experiments hold the defaults they ran with"
     code, output = project.run()
     assert code == 0
     assert "Nothing to be done" in output
@@ -154,10 +141,11 @@ def test_inline_execution_gives_the_history_of_the_jobs(tmp_path: Path, expected
 
 
 def test_more_rounds_continue_a_finished_search(project: Project, expected: list[dict[str, Any]]) -> None:
-    project.configure(CONFIGURATION | {"budget": {**CONFIGURATION["budget"], "rounds": 1}})
+    budget = {**CONFIGURATION["budget"], "jobs": 1}
+    project.configure(CONFIGURATION | {"budget": {**budget, "rounds": 1}})
     project.run(HISTORY)
     finished = {path: path.stat().st_mtime_ns for path in project.paths("round-0/job-*.jsonl")}
-    project.configure(CONFIGURATION)
+    project.configure(CONFIGURATION | {"budget": budget})
     code, output = project.run(HISTORY)
     assert code == 0, output
     assert project.history() == expected
@@ -189,7 +177,7 @@ def test_a_wrong_configuration_is_refused_in_plain_lines_before_anything_runs(tm
 
 
 def test_results_of_another_configuration_are_not_overwritten(project: Project) -> None:
-    project.run("results/tiny/random/seed-1/round-0/proposals.json")
+    loop.propose_round(project.search(), 0)
     project.configure(CONFIGURATION | {"objectives": ["error", "parameters"]})
     code, output = project.run()
     assert code != 0
@@ -205,17 +193,12 @@ def test_missing_data_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_a_dead_tracking_server_stops_nothing(tmp_path: Path) -> None:
-    project = Project(tmp_path, tracking={"uri": "http://127.0.0.1:9"})
+    budget = {"rounds": 1, "proposals": 2, "jobs": 1, "epochs": 1}
+    project = Project(tmp_path, budget=budget, tracking={"uri": "http://127.0.0.1:9"})
     code, output = project.run("results/tiny/tracking-store.done", HISTORY)
     assert code == 0, output
-    assert len(project.history()) == 4
+    assert len(project.history()) == 2
     assert "warning" in (tmp_path / "results/tiny/logs/tracking-store.log").read_text()
-
-
-def test_stored_experiments_hold_the_defaults_they_ran_with(project: Project) -> None:
-    project.run("results/tiny/data.json")
-    stored = json.loads((project.folder / "results/tiny/experiment.json").read_text())
-    assert stored["training"]["momentum"] == 0.9
 
 
 @pytest.mark.parametrize(
