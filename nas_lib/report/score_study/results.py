@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nas_lib.score_study import analysis
-from nas_lib.score_study.analysis import TRIVIAL, Analysis, Coefficient, Lead, Scored, Subset
-from nas_lib.score_study.measure import TO_BUILD
+from nas_lib.score_study.analysis import (
+    Analysis,
+    Coefficient,
+    Combinations,
+    Correlation,
+    Gain,
+    Kept,
+    Lead,
+    Others,
+    Scored,
+    Subset,
+)
+from nas_lib.score_study.measure import costs
 from nas_lib.score_study.published import PUBLISHED, Published
-from nas_lib.score_study.settings import ScoreStudy
+from nas_lib.score_study.settings import TO_BUILD, ScoreStudy
 from nas_lib.scores import ranks
+from nas_lib.scores.names import TRIVIAL
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLES = ("correlations.csv", "kept.csv", "leads.csv", "costs.csv", "scores.csv")
+TABLES = (
+    "correlations.csv",
+    "kept.csv",
+    "leads.csv",
+    "others_correlations.csv",
+    "others_kept.csv",
+    "others_gains.csv",
+    "costs.csv",
+    "scores.csv",
+)
 
 
 def titled(score: str) -> str:
-    """A score as people call it."""
+    """A score as people call it; a combination by its name."""
     from nas_lib.scores.catalogue import SCORES
 
-    return "To build the network" if score == TO_BUILD else SCORES[score].title
+    if score == TO_BUILD:
+        return "To build the network"
+    return SCORES[score].title if score in SCORES else score
 
 
 @dataclass(frozen=True)
@@ -39,26 +63,33 @@ class Benchmarked:
     frame: pd.DataFrame
     """See `measure.table`."""
     costs: pd.DataFrame
-    """See `measure.time_alone`."""
+    """See `measure.costs`."""
+    combinations: Combinations
 
     @cached_property
     def scored(self) -> Scored:
         """Networks, their results and their scores."""
-        return analysis.scored(self.frame, self.analysis.better)
+        return analysis.scored(self.frame, self.analysis.better, self.combinations)
 
     @cached_property
     def order(self) -> list[str]:
         """Scores with a tau, the one furthest from 0 first."""
-        found = {score: self.analysis.correlation(score, "all", "kendall") for score in self.analysis.scores}
-        return sorted(
-            (score for score, one in found.items() if one is not None),
-            key=lambda score: -abs(one.value if (one := found[score]) else 0),
-        )
+        return _furthest_first(self.analysis, self.analysis.scores)
+
+    @cached_property
+    def order_of_others(self) -> list[str]:
+        """Scores with a tau over the networks on which combinations were not chosen, the one furthest from 0 first."""
+        others = self.analysis.others
+        return _furthest_first(others, self.analysis.scores) if others else []
+
+    def kind(self, score: str) -> str:
+        """What a score is: `score`, `mere size` or `combination`."""
+        return "combination" if score in self.combinations else "mere size" if score in TRIVIAL else "score"
 
     @property
     def strongest(self) -> str | None:
-        """The score with the tau furthest from 0 that is no mere size and applies to all networks."""
-        candidates = (score for score in self.order if score not in TRIVIAL)
+        """The single score with the tau furthest from 0 that is no mere size and applies to all networks."""
+        candidates = (score for score in self.order if self.kind(score) == "score")
         return next((score for score in candidates if self.scored.applies[score].all()), None)
 
     def claimed(self, value: float) -> bool:
@@ -110,7 +141,18 @@ class Benchmarked:
         for (why, score), its in networks.items():
             scores.setdefault((why, len(its)), []).append(titled(score))
         order = sorted(scores.items(), key=lambda entry: -entry[0][1])
-        return [(", ".join(titles), why, count) for (why, count), titles in order]
+        found = [(", ".join(titles), why, count) for (why, count), titles in order]
+        for name, its in self.combinations.items():
+            if name not in self.analysis.scores:
+                lacking = [titled(score) for score in its if score not in self.analysis.scores]
+                what = f"{' and '.join(lacking)} applies to none" if lacking else "no network has all of its scores"
+                found.append((name, f"does not apply, for {what}", self.analysis.networks))
+        return found
+
+
+def _furthest_first(found: Analysis | Others, scores: Sequence[str]) -> list[str]:
+    taus = {score: one.value for score in scores if (one := found.correlation(score, "all", "kendall"))}
+    return sorted(taus, key=lambda score: -abs(taus[score]))
 
 
 @dataclass(frozen=True)
@@ -125,19 +167,39 @@ class Results:
         import pandas as pd
 
         correlations, kept, leads, costs, scores = [], [], [], [], []
+        of_others: tuple[list[dict[str, Any]], ...] = ([], [], [])
         for each in self.benchmarks:
             its = {"benchmark": each.title}
+
+            def row(one: Correlation | Kept | Lead, its: dict[str, str] = its) -> dict[str, Any]:
+                return its | one.model_dump() | {"combines": self._combines(one.score)}
+
             for one in each.analysis.correlations:
                 published = each.published(one.score, one.coefficient) if one.subset == "all" else None
-                correlations.append(its | one.model_dump() | {"published": published})
-            kept += [its | one.model_dump() for one in each.analysis.kept]
-            leads += [its | one.model_dump() for one in each.analysis.leads]
-            costs.append(each.costs.assign(**its))
+                correlations.append(row(one) | {"published": published})
+            kept += map(row, each.analysis.kept)
+            leads += map(row, each.analysis.leads)
+            if others := each.analysis.others:
+                of_others[0].extend(map(row, others.correlations))
+                of_others[1].extend(map(row, others.kept))
+                of_others[2].extend(
+                    its | one.model_dump() | {"combines": self._combines(one.combination)} for one in others.gains
+                )
+            costs.append(each.costs.assign(**its, combines=each.costs["score"].map(self._combines)))
             rows = each.frame.set_index(["network", "measured", "seed", "score"])["value"]
-            wide = rows.unstack("score", sort=False)
-            scores.append(wide.reset_index().assign(**its))
-        frames = [*map(pd.DataFrame, (correlations, kept, leads)), *map(pd.concat, (costs, scores))]
+            wide = rows.unstack("score", sort=False).reset_index()
+            ranked = {
+                name: wide["network"].map(dict(zip(each.networks, each.scored.values[name], strict=True)))
+                for name in self.study.combinations
+                if name in each.scored.values
+            }
+            scores.append(wide.assign(**ranked, **its))
+        frames = [*map(pd.DataFrame, (correlations, kept, leads, *of_others)), *map(pd.concat, (costs, scores))]
         return dict(zip(TABLES, frames, strict=True))
+
+    def _combines(self, score: str) -> str:
+        """The scores of a combination; empty for a single one."""
+        return " ".join(self.study.combinations.get(score, ()))
 
 
 def read(study: ScoreStudy) -> Results:
@@ -156,7 +218,8 @@ def read(study: ScoreStudy) -> Results:
                 name=study.settings_of_benchmark(title).name,
                 analysis=Analysis.model_validate_json(study.folder.analysis(title).read_text()),
                 frame=pd.read_parquet(study.folder.scores(title)),
-                costs=pd.read_parquet(study.folder.costs(title)),
+                costs=costs(study, title),
+                combinations=study.combinations,
             )
             for title in study.titles
         ],
