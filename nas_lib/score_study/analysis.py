@@ -192,10 +192,8 @@ class Scored:
 
         Among networks to which all of these apply; where they apply to none, there is no such combination.
         """
-        values, applies = (
-            {name: its for name, its in each.items() if name not in combinations}
-            for each in (self.values, self.applies)
-        )
+        values = {name: its for name, its in self.values.items() if name not in combinations}
+        applies = {name: self.applies[name] for name in values}
         for name, its in combinations.items():
             both = np.all([self.applies.get(one, np.zeros(len(self.measured), bool)) for one in its], axis=0)
             if both.any():

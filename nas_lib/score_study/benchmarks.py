@@ -159,6 +159,7 @@ class NASBenchNLP(Settings):
             f"{len(recipes) - len(networks):,} recipes have no loss, for all their trainings failed, and are left out.",
             "Losses are test losses of the last epoch, the only ones published.",
         ]
+
         def alike(network: Network) -> str:
             from nas_lib.spaces.recurrent.cell import cell_hash
             from nas_lib.spaces.recurrent.recipes import from_recipe

@@ -51,7 +51,7 @@ class ScoreStudy(Settings):
     """Networks with measured results, which scores shall rank."""
     scores: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Which scores. Default: all, as far as they apply."""
-    combinations: dict[str, tuple[str, ...]] = {}
+    combinations: dict[str, tuple[str, ...]] = Field(default={})
     """Name -> scores, of which the mean rank ranks networks."""
     baseline: str | None = None
     """The score over which the gain of combinations is reported, for benchmarks with `chosen_on`. Default: that with
@@ -222,7 +222,7 @@ def _impossible_combinations(sections: Mapping[str, Any], scores: Sequence[str])
         if benchmark.chosen_on and "combinations" in sections and not combinations:
             yield f"benchmarks.{index}.chosen_on: needs `combinations`, and there are none"
         if benchmark.chosen_on and not baseline and _published_baseline(benchmark.name, scores) is None:
-            yield f"benchmarks.{index}.chosen_on: needs a `baseline`, for nothing is published of the study's scores here"
+            yield f"benchmarks.{index}.chosen_on: needs a `baseline`, for no score of the study is published here"
 
 
 def _published_baseline(benchmark: str, scores: Sequence[str]) -> str | None:

@@ -61,7 +61,7 @@ def _run(
 
 
 def _agreement(found: Analysis | Others, score: str) -> dict[str, float]:
-    metrics = {}
+    metrics: dict[str, float] = {}
     for one in found.correlations:
         if one.score == score:
             metrics |= _estimate(f"{one.coefficient}_{one.subset}", one)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel
 
 from nas_lib.score_study import analysis
 from nas_lib.score_study.analysis import (
@@ -41,6 +42,12 @@ TABLES = (
     "costs.csv",
     "scores.csv",
 )
+
+Row = Correlation | Kept | Lead | Gain
+
+Kind = Literal["score", "mere size", "combination"]
+SCORE_KINDS: tuple[Kind, ...] = ("score", "mere size", "combination")
+MARKS: Mapping[Kind, str] = {"score": "", "mere size": " †", "combination": " ‡"}
 
 
 def titled(score: str) -> str:
@@ -82,8 +89,8 @@ class Benchmarked:
         others = self.analysis.others
         return _furthest_first(others, self.analysis.scores) if others else []
 
-    def kind(self, score: str) -> str:
-        """What a score is: `score`, `mere size` or `combination`."""
+    def kind(self, score: str) -> Kind:
+        """What a score is."""
         return "combination" if score in self.combinations else "mere size" if score in TRIVIAL else "score"
 
     @property
@@ -101,9 +108,13 @@ class Benchmarked:
         found: Published | None = PUBLISHED.get(self.name, {}).get(score)
         return None if found is None else getattr(found, coefficient)
 
-    def kept(self, score: str) -> dict[float, float]:
-        """Share of the networks that is kept -> share of the best tenth among them."""
-        return {one.share: one.kept for one in self.analysis.kept if one.score == score}
+    def marked(self, score: str) -> str:
+        """A score as people call it, sizes with †, combinations with ‡."""
+        return f"{titled(score)}{MARKS[self.kind(score)]}"
+
+    def kept(self, score: str, of: Analysis | Others | None = None) -> dict[float, float]:
+        """Share of the networks that is kept -> share of the best tenth among them; of all networks, or others."""
+        return {one.share: one.kept for one in (of or self.analysis).kept if one.score == score}
 
     def lead(self, score: str, subset: Subset) -> Lead | None:
         """Over the strongest mere size; None for these, or without any."""
@@ -142,12 +153,16 @@ class Benchmarked:
             scores.setdefault((why, len(its)), []).append(titled(score))
         order = sorted(scores.items(), key=lambda entry: -entry[0][1])
         found = [(", ".join(titles), why, count) for (why, count), titles in order]
-        for name, its in self.combinations.items():
+        for name, combines in self.combinations.items():
             if name not in self.analysis.scores:
-                lacking = [titled(score) for score in its if score not in self.analysis.scores]
+                lacking = [titled(score) for score in combines if score not in self.analysis.scores]
                 what = f"{' and '.join(lacking)} applies to none" if lacking else "no network has all of its scores"
-                found.append((name, f"does not apply, for {what}", self.analysis.networks))
+                found.append((self.marked(name), f"does not apply, for {what}", self.analysis.networks))
         return found
+
+
+def _columns(model: type[BaseModel]) -> list[str]:
+    return ["benchmark", *model.model_fields, "combines"]
 
 
 def _furthest_first(found: Analysis | Others, scores: Sequence[str]) -> list[str]:
@@ -166,25 +181,12 @@ class Results:
         """The numbers, by the name of their file in `TABLES`."""
         import pandas as pd
 
-        correlations, kept, leads, costs, scores = [], [], [], [], []
-        of_others: tuple[list[dict[str, Any]], ...] = ([], [], [])
+        correlations, costs, scores = [], [], []
         for each in self.benchmarks:
             its = {"benchmark": each.title}
-
-            def row(one: Correlation | Kept | Lead, its: dict[str, str] = its) -> dict[str, Any]:
-                return its | one.model_dump() | {"combines": self._combines(one.score)}
-
             for one in each.analysis.correlations:
                 published = each.published(one.score, one.coefficient) if one.subset == "all" else None
-                correlations.append(row(one) | {"published": published})
-            kept += map(row, each.analysis.kept)
-            leads += map(row, each.analysis.leads)
-            if others := each.analysis.others:
-                of_others[0].extend(map(row, others.correlations))
-                of_others[1].extend(map(row, others.kept))
-                of_others[2].extend(
-                    its | one.model_dump() | {"combines": self._combines(one.combination)} for one in others.gains
-                )
+                correlations.append(self._row(each, one) | {"published": published})
             costs.append(each.costs.assign(**its, combines=each.costs["score"].map(self._combines)))
             rows = each.frame.set_index(["network", "measured", "seed", "score"])["value"]
             wide = rows.unstack("score", sort=False).reset_index()
@@ -194,8 +196,28 @@ class Results:
                 if name in each.scored.values
             }
             scores.append(wide.assign(**ranked, **its))
-        frames = [*map(pd.DataFrame, (correlations, kept, leads, *of_others)), *map(pd.concat, (costs, scores))]
+        analyses = [(each, each.analysis) for each in self.benchmarks]
+        others = [(each, found) for each, found in ((each, one.others) for each, one in analyses) if found]
+        frames = [
+            pd.DataFrame(correlations, columns=[*_columns(Correlation), "published"]),
+            self._frame(Kept, ((each, one) for each, found in analyses for one in found.kept)),
+            self._frame(Lead, ((each, one) for each, found in analyses for one in found.leads)),
+            self._frame(Correlation, ((each, one) for each, found in others for one in found.correlations)),
+            self._frame(Kept, ((each, one) for each, found in others for one in found.kept)),
+            self._frame(Gain, ((each, one) for each, found in others for one in found.gains)),
+            pd.concat(costs),
+            pd.concat(scores),
+        ]
         return dict(zip(TABLES, frames, strict=True))
+
+    def _frame(self, model: type[BaseModel], rows: Iterable[tuple[Benchmarked, Row]]) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame([self._row(each, one) for each, one in rows], columns=_columns(model))
+
+    def _row(self, each: Benchmarked, one: Row) -> dict[str, Any]:
+        name = one.combination if isinstance(one, Gain) else one.score
+        return {"benchmark": each.title, **one.model_dump(), "combines": self._combines(name)}
 
     def _combines(self, score: str) -> str:
         """The scores of a combination; empty for a single one."""
