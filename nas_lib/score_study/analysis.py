@@ -140,7 +140,7 @@ class Analysis(BaseModel):
     leads: list[Lead]
     seeds: dict[str, list[float]]
     """Score -> tau of each seed alone, over all networks; none where there is one seed."""
-    others: Others | None
+    others: Others | None = None
     """None where it is not known on which networks combinations were chosen."""
 
     @property

@@ -95,7 +95,7 @@ def _forest(
     rows = {row: beside[score] for row, score in enumerate(order) if score in beside}
     if rows:
         axes.scatter([*rows.values()], [*rows], marker="D", s=16, fc="none", ec="black", lw=0.8, label=label)
-    axes.set_yticks(range(len(order)), [titled(score) for score in order], fontsize=7.5)
+    axes.set_yticks(range(len(order)), [each.marked(score) for score in order], fontsize=7.5)
     axes.set_xlabel(f"Kendall's τ with {each.analysis.quantity}, 95 % interval; {found.networks:,} networks")
     figure.legend(loc="outside upper left", ncols=4, frameon=False)
     return figure
@@ -139,7 +139,7 @@ def _costs(each: Benchmarked) -> Figure:
     axes = figure.add_subplot()
     axes.plot([1000 * its for its in seconds.values()], range(len(seconds)), "o", ms=4, color=style.colour(0))
     axes.set_xscale("log")
-    axes.set_yticks(range(len(seconds)), [titled(score) for score in seconds], fontsize=7.5)
+    axes.set_yticks(range(len(seconds)), [each.marked(score) for score in seconds], fontsize=7.5)
     count = each.costs["network"].nunique()
     axes.set_xlabel(f"CPU milliseconds for one network, each score alone: mean of {count} networks")
     return figure

@@ -21,7 +21,9 @@ from nas_lib.score_study.analysis import (
     RESAMPLES,
     SUBSETS,
     Analysis,
+    Coefficient,
     Correlation,
+    Gain,
     Others,
 )
 from nas_lib.score_study.published import DEFECTS, PUBLISHED
@@ -72,8 +74,7 @@ def summary(results: Results) -> list[str]:
     found = []
     for each in results.benchmarks:
         found.append(" ".join([*_strongest(each), *_beaten(each), *_among_the_best(each), *_filter(each)]))
-        if combined := [*_combined(each)]:
-            found.append(" ".join(combined))
+        found += _combined(each)
     return found
 
 
@@ -139,29 +140,31 @@ def _filter(each: Benchmarked) -> Iterator[str]:
 
 
 def _combined(each: Benchmarked) -> Iterator[str]:
-    """What the combination of the strongest tau gains, on networks on which it was not chosen if these are known."""
+    """How each combination ranks, on networks on which it was not chosen if these are known."""
     others = each.analysis.others
     found = others or each.analysis
-    name = next((score for score in (each.order_of_others if others else each.order) if score in each.combinations), "")
-    one = found.correlation(name, "all", "kendall")
-    if not one:
-        return
-    where = f"on the {others.networks:,} networks they were not chosen on" if others else "on the same networks"
-    of = counted(len([score for score in each.combinations if score in each.analysis.scores]), "combination")
-    yield f"Of {of} {name} ({_joined(each.combinations[name])}) agrees most {where}: Kendall's τ {_interval(one)}."
-    if gain := others and others.gain(name, "kendall"):
-        by = f"{_signed(gain.value)} (95 % interval {_ends(gain)})"
-        if gain.low > 0:
-            yield f"It ranks better than {titled(gain.baseline)} alone, by {by}."
-        elif gain.high < 0:
-            yield f"It ranks worse than {titled(gain.baseline)} alone, by {by}."
-        else:
-            yield f"Nothing says that it differs from {titled(gain.baseline)} alone: the difference is {by}."
-    kept = each.kept(name, found)
-    yield (
-        f"Keeping the half with the highest rank keeps {_share(kept[0.5])} of {'their' if others else 'the'} best "
-        + (f"tenth, keeping a tenth {_share(kept[0.1])}.")
-    )
+    where = f"{others.networks:,} networks it was not chosen on" if others else "all networks"
+    for name, its in each.combinations.items():
+        if not (one := found.correlation(name, "all", "kendall")):
+            continue
+        gain = others.gain(name, "kendall") if others else None
+        kept = each.kept(name, found)
+        yield (
+            f"Combination {name} ({_joined(its)}), on {where}: Kendall's τ {_interval(one)}.{_against(gain)} Keeping "
+            f"the half with the highest mean rank keeps {_share(kept[0.5])} of their best tenth, keeping a tenth "
+            f"{_share(kept[0.1])}."
+        )
+
+
+def _against(gain: Gain | None) -> str:
+    if not gain:
+        return ""
+    alone, by = f"{titled(gain.baseline)} alone", f"{_signed(gain.value)} ({_ends(gain)})"
+    if gain.low > 0:
+        return f" It is better than {alone}, by {by}."
+    if gain.high < 0:
+        return f" It is worse than {alone}, by {by}."
+    return f" Nothing says that it differs from {alone}: the difference is {by}."
 
 
 # --- tables ----------------------------------------------------------------------------------------
@@ -200,16 +203,15 @@ def _benchmark(number: int, each: Benchmarked) -> dict[str, Any]:
 
 def _of_others(each: Benchmarked, others: Others) -> dict[str, Any]:
     """What the page shows of the networks on which combinations were not chosen."""
+
+    def figures(score: str, name: Coefficient) -> list[str]:
+        gain = others.gain(score, name)
+        beside = [f"{_signed(gain.value)} ({_ends(gain)})" if gain else ""] if name in RANKED else []
+        return [_interval(others.correlation(score, "all", name)), *beside]
+
     coefficients, subsets = [], []
     for score in each.order_of_others:
-        gains = [others.gain(score, name) for name in RANKED]
-        coefficients.append(
-            [
-                each.marked(score),
-                *(_interval(others.correlation(score, "all", name)) for name in COEFFICIENTS),
-                *(f"{_signed(gain.value)} ({_ends(gain)})" if gain else "" for gain in gains),
-            ]
-        )
+        coefficients.append([each.marked(score), *(text for name in COEFFICIENTS for text in figures(score, name))])
         kept = each.kept(score, others)
         subsets.append(
             [
@@ -289,7 +291,7 @@ def _share(value: float) -> str:
 
 def _setting(results: Results) -> dict[str, str]:
     study = results.study
-    return {
+    facts = {
         "Scores": f"{len(study.names)}, each on the same batch for all networks, in evaluation mode, without training",
         "Seeds": f"{listed([*map(str, study.seeds)])}; each draws weights and batch, and a network's score is the mean",
         "Not finite": "ranks last in τ and ρ, is left out of r. Networks to which a score does not apply are left out",
@@ -297,6 +299,12 @@ def _setting(results: Results) -> dict[str, str]:
         "Best half, best tenth": "by what was measured; resamples are of these networks",
         "Choice": "The strongest score was chosen on the same networks, so its figure is a little flattering",
     }
+    if study.combinations:
+        facts["Combinations"] = (
+            "rank networks by the mean of the ranks (higher is better) by their scores, not finite lowest, among the "
+            "networks that all of these apply to; of networks they were not chosen on, among these alone"
+        )
+    return facts
 
 
 # --- charts ----------------------------------------------------------------------------------------
