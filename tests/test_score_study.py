@@ -28,6 +28,7 @@ from nas_lib.score_study.benchmarks import Benchmark, ChosenOn, FlexiBERT, NASBe
 from nas_lib.score_study.measure import Scoring, costs, run, table, time_alone
 from nas_lib.score_study.settings import ScoreStudy, load, parse, schema
 from nas_lib.score_study.tracking import sync
+from nas_lib.scores.names import NAMES
 from nas_lib.settings import UserError
 from nas_lib.spaces.transformer.space import TransformerSpace
 from tests.pages import without_plotly
@@ -491,6 +492,7 @@ def test_the_shipped_study_is_of_all_scores_on_both_benchmarks() -> None:
     found = load(ROOT / "config" / "proxies.yaml")
     assert found.titles == ["nas-bench-nlp", "flexibert"]
     assert found.scores is None
+    assert json.loads(found.settings_of_measurements("flexibert"))["scores"] == [*NAMES], "new ones are measured"
     assert [*found.combinations] == ["memory", "together"]
     assert found.baseline_of("nas-bench-nlp") == "hidden_covariance_1"
 

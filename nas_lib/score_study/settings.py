@@ -142,7 +142,7 @@ class ScoreStudy(Settings):
 
     def settings_of_measurements(self, title: str) -> str:
         """All that decides what is measured of a benchmark, beside the table's content, as JSON."""
-        content = self.model_dump(mode="json", include={"scores", "seeds", "jobs"})
+        content = self.model_dump(mode="json", include={"seeds", "jobs"}) | {"scores": self.names}
         networks = self.settings_of_benchmark(title).networks
         return json.dumps(content | {"benchmark": self.benchmark_content(title), "networks": networks})
 
