@@ -19,15 +19,16 @@ from nas_lib import cli, scores
 from nas_lib.configuration import ConfigurationError
 from nas_lib.mlflow_store import Synced
 from nas_lib.problems.problem import ProblemError
-from nas_lib.report.score_study import figure_names, write_figures, write_report
+from nas_lib.report.score_study import TABLES, figure_names, write_figures, write_report
 from nas_lib.report.score_study.page import summary
 from nas_lib.report.score_study.results import read
 from nas_lib.score_study import analysis
-from nas_lib.score_study.analysis import Scored, correlate, kept_share, write_analysis
-from nas_lib.score_study.benchmarks import FlexiBERT, NASBenchNLP, Network, merged
-from nas_lib.score_study.measure import Scoring, run, table, time_alone
+from nas_lib.score_study.analysis import Scored, correlate, gains, kept_share, write_analysis
+from nas_lib.score_study.benchmarks import Benchmark, ChosenOn, FlexiBERT, NASBenchNLP, Network, merged
+from nas_lib.score_study.measure import Scoring, costs, run, table, time_alone
 from nas_lib.score_study.settings import ScoreStudy, load, parse, schema
 from nas_lib.score_study.tracking import sync
+from nas_lib.scores.names import NAMES
 from nas_lib.settings import UserError
 from nas_lib.spaces.transformer.space import TransformerSpace
 from tests.pages import without_plotly
@@ -175,6 +176,27 @@ def test_another_table_begins_anew(tmp_path: Path) -> None:
     assert len(made.folder.journal(TITLE, 0).read_text().splitlines()) == 1 + COUNT
 
 
+def test_combinations_and_what_they_were_chosen_on_leave_measurements_valid(tmp_path: Path) -> None:
+    made = study(tmp_path, jobs=1, scores=["parameters", "depth"])
+    run(made, TITLE, 0)
+    kept = made.folder.journal(TITLE, 0).read_text()
+    content = tiny(tmp_path)["benchmarks"][0] | {"chosen_on": {"share": 0.5, "seed": 7}}
+    more = {"benchmarks": [content], "combinations": {"both": ["parameters", "depth"]}, "baseline": "depth"}
+    combining = study(tmp_path, jobs=1, scores=["parameters", "depth"], **more)
+    assert combining.settings_of_measurements(TITLE) == made.settings_of_measurements(TITLE)
+    assert combining.settings_of_analysis(TITLE) != made.settings_of_analysis(TITLE)
+    run(combining, TITLE, 0)
+    assert made.folder.journal(TITLE, 0).read_text() == kept
+
+
+def test_journals_of_the_shipped_study_stay_valid_as_long_as_these_settings_are_the_same() -> None:
+    sizes = {"embedding": 64, "hidden": 96, "layers": 3, "batch": 25, "steps": 35, "vocabulary": 1000}
+    expected = {"name": "nas-bench-nlp", "title": "nas-bench-nlp", **sizes}
+    assert load(ROOT / "config" / "proxies.yaml").benchmark_content("nas-bench-nlp") == expected
+    networks = [Network("1", {"a": 1}, 2.0), Network("2", {"a": 2}, 3.5)]
+    assert listed(networks).digest == "f310bc7a2299dbfdcde8c622e9f96811"
+
+
 # --- what scores have to do with results ---------------------------------------------------------
 
 
@@ -218,6 +240,58 @@ def test_a_lead_is_over_the_strongest_size_on_the_same_resamples(monkeypatch: py
     assert lead.low <= lead.value <= lead.high
 
 
+def test_a_combination_is_the_mean_rank_where_all_of_its_scores_apply_those_not_finite_lowest() -> None:
+    values = {"a": np.array([3.0, math.nan, 1.0, 9.0]), "b": np.array([10.0, 30.0, 20.0, math.nan])}
+    applies = {"a": np.ones(4, dtype=bool), "b": np.array([True, True, True, False])}
+    found = Scored(np.arange(4.0), "lower", values, applies).combined({"ab": ["a", "b"], "none": ["a", "c"]})
+    assert found.values["ab"][:3].tolist() == [(3 + 1) / 2, (1 + 3) / 2, (2 + 2) / 2]
+    assert found.applies["ab"].tolist() == [True, True, True, False]
+    assert "none" not in found.values
+    again = found.only(np.array([0, 1])).combined({"ab": ["a", "b"]})
+    assert again.values["ab"].tolist() == [(2 + 1) / 2, (1 + 2) / 2], "ranks are among the networks there are"
+
+
+def test_a_gain_is_the_difference_of_coefficients_on_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysis, "RESAMPLES", 200)
+    found = scored().combined({"both": ["good", "parameters"], "double": ["good", "good"]})
+    gained = {(one.combination, one.subset, one.coefficient): one for one in gains(found, ["both", "double"], "good")}
+    of = {(one.score, one.subset, one.coefficient): one.value for one in correlate(found)[0]}
+    for coefficient in ("kendall", "spearman"):
+        one = gained["both", "all", coefficient]
+        assert one.value == pytest.approx(of["good", "all", coefficient] - of["both", "all", coefficient])
+        assert one.value < 0, "the combination is worse, for losses fall with the score"
+        assert one.low < one.value < one.high
+        same = gained["double", "half", coefficient]
+        assert (same.value, same.low, same.high) == (0, 0, 0), "paired, so what ranks alike never differs"
+
+
+def listed(networks: list[Network], **options: Any) -> Benchmark:
+    return Benchmark(networks, "loss", "lower", lambda _: nn.Identity(), lambda _: pytest.fail("not needed"), **options)
+
+
+def test_networks_that_equal_one_that_was_chosen_on_are_neither_chosen_nor_among_the_others() -> None:
+    networks = [Network(str(place), {}, float(place)) for place in range(30)]
+    chosen, others = listed(networks).parted(ChosenOn(share=0.4, seed=7))
+    assert sorted(map(int, chosen)) == sorted(np.random.default_rng(7).permutation(30)[:12])
+    assert others == {network.name for network in networks} - chosen
+    first, *_ = chosen
+    twin = min(others)
+    _, fewer = listed(networks, alike=lambda one: first if one.name == twin else one.name).parted(
+        ChosenOn(share=0.4, seed=7)
+    )
+    assert others - fewer == {twin}
+
+
+def test_equal_recipes_are_not_on_both_sides(shared_data: Path) -> None:
+    recipes = NASBenchNLP(folder=shared_data).benchmark()
+    assert recipes.alike is not None
+    alike = {network.name: recipes.alike(network) for network in recipes.networks}
+    assert len(set(alike.values())) == 2833
+    chosen, others = recipes.parted(ChosenOn(share=0.5, seed=7))
+    assert (len(chosen), len(others)) == (1685, 1407)
+    assert not {alike[name] for name in chosen} & {alike[name] for name in others}
+
+
 def test_what_a_filter_keeps_of_the_best() -> None:
     best = np.array([True, True, False, False, False, False, False, False])
     ranked = np.array([8.0, 1.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0])
@@ -232,7 +306,10 @@ def test_what_a_filter_keeps_of_the_best() -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> ScoreStudy:
     """A study whose `snip` ranks right but for one network, while the number of parameters says nothing."""
-    made = study(tmp_path_factory.mktemp("finished"), jobs=1)
+    folder = tmp_path_factory.mktemp("finished")
+    content = tiny(folder)["benchmarks"][0] | {"chosen_on": {"share": 0.5, "seed": 7}}
+    combinations = {"pair": ["snip", "parameters"], "states": ["snip", "hidden_saliency"]}
+    made = study(folder, jobs=1, benchmarks=[content], combinations=combinations, baseline="snip")
     networks = made.benchmark(TITLE).networks
     order = np.argsort(np.argsort([-network.measured for network in networks]))
     rng = np.random.default_rng(0)
@@ -261,12 +338,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> ScoreStudy:
 def test_the_summary_says_which_score_is_strongest_whether_it_beats_sizes_and_where_it_fails(
     finished: ScoreStudy,
 ) -> None:
-    (words,) = summary(read(finished))
+    words, combined = summary(read(finished))
     assert words.startswith("mine, 24 networks: of 2 scores SNIP agrees most with loss: Kendall's τ −0.8")
     assert "It beats the strongest mere size, Parameters (τ " in words
     assert "opposite" not in words
     assert "Among the best tenth (2 networks) its τ is " in words
     assert words.endswith("keeps 100 % of the best tenth, keeping a tenth 100 %.")
+    assert combined.startswith(
+        "Combination pair (SNIP + Parameters), on 12 networks it was not chosen on: Kendall's τ −"
+    )
+    assert " It is worse than SNIP alone, by −" in combined
 
 
 def test_the_page_tells_of_failures_and_scores_that_do_not_apply(finished: ScoreStudy) -> None:
@@ -275,6 +356,26 @@ def test_the_page_tells_of_failures_and_scores_that_do_not_apply(finished: Score
     assert "<td>Hidden saliency</td><td>needs recurrent states</td><td>24</td>" in page
     assert "<td>SNIP</td><td>is not finite</td><td>1</td>" in page
     assert '<option value="snip" selected>SNIP</option>' in page
+
+
+def test_combinations_stand_beside_scores_everywhere(finished: ScoreStudy) -> None:
+    page = without_plotly(finished.folder.report)
+    assert page.count("<td>pair ‡</td>") == 5, "two tables of all networks, two of the others, costs"
+    why = "does not apply, for Hidden saliency applies to none"
+    assert f"<td>states ‡</td><td>{why}</td><td>24</td>" in page
+    assert "Combinations were chosen on 12 networks. None of the others is equal to one of these. 12 remain." in page
+    assert '<option value="pair">pair</option>' in page
+    for name in TABLES:
+        frame = pd.read_csv(finished.folder.tables / name)
+        if name == "scores.csv":
+            assert frame["pair"].between(1, COUNT).all() and "states" not in frame
+        else:
+            key = "combination" if name == "others_gains.csv" else "score"
+            assert set(frame.loc[frame[key] == "pair", "combines"]) == {"snip parameters"}
+            assert frame.loc[frame[key] != "pair", "combines"].isna().all()
+    assert costs(finished, TITLE).set_index("score")["seconds"]["pair"] == 0.5
+    gained = pd.read_csv(finished.folder.tables / "others_gains.csv")
+    assert set(gained["baseline"]) == {"snip"} and {"kendall", "spearman"} == set(gained["coefficient"])
 
 
 def test_figures_and_tables_are_the_ones_foretold_and_equal_every_time(finished: ScoreStudy) -> None:
@@ -288,16 +389,21 @@ def test_figures_and_tables_are_the_ones_foretold_and_equal_every_time(finished:
 
 
 def test_every_score_of_a_benchmark_is_a_run(finished: ScoreStudy) -> None:
-    assert sync(finished) == Synced(created=4)
-    assert sync(finished) == Synced(unchanged=4)
+    assert sync(finished) == Synced(created=5)
+    assert sync(finished) == Synced(unchanged=5)
     client = MlflowClient(finished.tracking_uri)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert found.keys() == {"mine snip", "mine parameters", "mine depth", "mine head_confidence", "report"}
+    assert found.keys() == {"mine snip", "mine parameters", "mine depth", "mine head_confidence", "mine pair", "report"}
     metrics = found["mine snip"].data.metrics
     assert metrics["kendall_all_low"] < metrics["kendall_all"] < -0.8
     assert metrics["cpu_seconds"] == 0.25
+    pair = found["mine pair"].data
+    assert (pair.tags["kind"], pair.params["combines"]) == ("combination", "snip, parameters")
+    assert pair.metrics["cpu_seconds"] == 0.5
+    assert pair.metrics["others_gain_kendall_all_low"] < pair.metrics["others_gain_kendall_all"] < 0
+    assert metrics["others_kendall_all"] < pair.metrics["others_kendall_all"]
 
 
 def test_the_cost_of_each_score_alone_is_measured_where_it_applies(tmp_path: Path) -> None:
@@ -325,6 +431,25 @@ def test_every_mistake_is_a_line(tmp_path: Path) -> None:
     ]
     assert mistakes(tmp_path, benchmarks=[benchmark | {"measured": "los"}]) == [
         f"{tmp_path / 'mine.csv'}: no column 'los' (did you mean 'loss'?); it has genotype, loss"
+    ]
+    combinations = {"snip": ["snip", "dept"], "A b": ["snip"]}
+    start = "my.yaml: combinations"
+    assert [line.split(", allowed")[0] for line in mistakes(tmp_path, combinations=combinations)] == [
+        f"{start}.snip: is the name of a score",
+        f"{start}.snip.1: found 'dept' (did you mean 'depth'?)",
+        f"{start}: found 'A b'",
+        f"{start}.A b: found 1 scores",
+    ]
+    (line,) = mistakes(tmp_path, combinations={"pair": ["snip", "depth"]}, baseline="synflow")
+    assert line.startswith("my.yaml: baseline: found 'synflow', allowed are the study's scores: snip, head_confidence")
+    choosing = benchmark | {"chosen_on": {"share": 0.5, "seed": 7}}
+    assert mistakes(tmp_path, benchmarks=[choosing]) == [
+        "my.yaml: benchmarks.0.chosen_on: needs `combinations`, and there are none",
+        "my.yaml: benchmarks.0.chosen_on: needs a `baseline`, for no score of the study is published here",
+    ]
+    wide = {"benchmarks": [choosing | {"chosen_on": {"share": 0.9, "seed": 7}}], "baseline": "snip"}
+    assert mistakes(tmp_path, combinations={"pair": ["snip", "depth"]}, **wide) == [
+        "mine: chosen_on leaves 3 other networks, allowed are 10 or more"
     ]
     (line,) = mistakes(tmp_path, benchmarks=[benchmark | {"genotype": "loss"}])
     assert line.startswith(
@@ -367,11 +492,15 @@ def test_the_shipped_study_is_of_all_scores_on_both_benchmarks() -> None:
     found = load(ROOT / "config" / "proxies.yaml")
     assert found.titles == ["nas-bench-nlp", "flexibert"]
     assert found.scores is None
+    assert json.loads(found.settings_of_measurements("flexibert"))["scores"] == [*NAMES], "new ones are measured"
+    assert [*found.combinations] == ["memory", "together"]
+    assert found.baseline_of("nas-bench-nlp") == "hidden_covariance_1"
 
 
-def test_the_example_of_a_table_of_ones_own_is_valid() -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "proxies.md").read_text(), re.DOTALL)
-    assert parse(yaml.safe_load(example), "mine.yaml").titles == ["mine"]
+def test_the_examples_of_the_guide_are_valid() -> None:
+    own, combining = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "proxies.md").read_text(), re.DOTALL)
+    assert parse(yaml.safe_load(own), "mine.yaml").titles == ["mine"]
+    assert [*parse(yaml.safe_load(combining) | {"score_study": "x"}, "mine.yaml").combinations] == ["memory"]
 
 
 def test_a_study_of_something_else_is_refused_in_one_line() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, StrictInt, model_validator
 
 from nas_lib.configuration import SLUG
@@ -42,6 +43,23 @@ Count = Annotated[StrictInt, Field(ge=FEWEST)]
 Size = Annotated[StrictInt, Field(ge=2)]
 
 
+class ChosenOn(Settings):
+    """The networks of a benchmark on which combinations of scores were chosen; the others are to confirm them."""
+
+    share: float = Field(gt=0, lt=1)
+    """Of the networks."""
+    seed: StrictInt = Field(ge=0)
+    """Draws them."""
+
+    def places(self, count: int) -> NDArray[np.int64]:
+        """Places of the chosen ones among so many networks in the benchmark's order, (k,).
+
+        Exactly `numpy.random.default_rng(seed).permutation(count)[: int(share * count)]`, not a generator of the study:
+        whoever explores scores by hand can draw the same ones in one line.
+        """
+        return np.random.default_rng(self.seed).permutation(count)[: int(self.share * count)]
+
+
 @dataclass(frozen=True)
 class Network:
     """One network of a benchmark."""
@@ -67,6 +85,8 @@ class Benchmark:
     """What all networks of a seed are scored on."""
     notes: Sequence[str] = ()
     """What was merged or left out, as sentences."""
+    alike: Callable[[Network], str] | None = None
+    """What equal networks share. Default: no two are equal."""
 
     @property
     def digest(self) -> str:
@@ -81,6 +101,13 @@ class Benchmark:
         chosen = generator(0, "score study", "networks").choice(len(self.networks), count, replace=False)
         return replace(self, networks=[self.networks[place] for place in sorted(chosen.tolist())])
 
+    def parted(self, chosen_on: ChosenOn) -> tuple[frozenset[str], frozenset[str]]:
+        """Names of the networks that were chosen on, and of the others that are equal to none of these."""
+        chosen = {self.networks[place].name for place in chosen_on.places(len(self.networks))}
+        alike = self.alike or (lambda network: network.name)
+        seen = {alike(network) for network in self.networks if network.name in chosen}
+        return frozenset(chosen), frozenset(one.name for one in self.networks if alike(one) not in seen)
+
 
 class NASBenchNLP(Settings):
     """Recurrent cells trained as language models on Penn Treebank (Klyuchnikov et al. 2022): all that have a loss.
@@ -93,6 +120,8 @@ class NASBenchNLP(Settings):
     """Name in tables and folders."""
     networks: Count | None = None
     """Only so many of them, drawn at random. Default: all."""
+    chosen_on: ChosenOn | None = None
+    """On which of all of them combinations were chosen: figures of the others stand apart."""
     embedding: Size = 64
     """Size of the embedding, and of the last layer."""
     hidden: Size = 96
@@ -130,7 +159,14 @@ class NASBenchNLP(Settings):
             f"{len(recipes) - len(networks):,} recipes have no loss, for all their trainings failed, and are left out.",
             "Losses are test losses of the last epoch, the only ones published.",
         ]
-        return Benchmark(networks, "PTB test loss (nats per word)", "lower", build, batch, notes)
+
+        def alike(network: Network) -> str:
+            from nas_lib.spaces.recurrent.cell import cell_hash
+            from nas_lib.spaces.recurrent.recipes import from_recipe
+
+            return cell_hash(from_recipe(network.genotype))
+
+        return Benchmark(networks, "PTB test loss (nats per word)", "lower", build, batch, notes, alike)
 
 
 class FlexiBERT(Settings):
@@ -144,6 +180,8 @@ class FlexiBERT(Settings):
     """Name in tables and folders."""
     networks: Count | None = None
     """Only so many of them, drawn at random. Default: all."""
+    chosen_on: ChosenOn | None = None
+    """On which of all of them combinations were chosen: figures of the others stand apart."""
     batch: Size = 16
     """Sequences."""
     steps: Size = 32
@@ -196,6 +234,8 @@ class TableBenchmark(Settings):
     """Networks are scored on its training data."""
     networks: Count | None = None
     """Only so many of them, drawn at random. Default: all."""
+    chosen_on: ChosenOn | None = None
+    """On which of all of them combinations were chosen: figures of the others stand apart."""
     batch: Size = 64
     """Samples."""
     steps: Size = 35

@@ -17,7 +17,7 @@ from nas_lib import journals
 from nas_lib.layout import write_frame
 from nas_lib.randomness import generator, single_thread
 from nas_lib.score_study.benchmarks import Benchmark, Network
-from nas_lib.score_study.settings import ScoreStudy
+from nas_lib.score_study.settings import TO_BUILD, ScoreStudy
 from nas_lib.scores.outcome import Outcome, outcome, same_weights, scores_of
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 
 TIMED = 20
 """Networks on which the cost of each score is measured."""
-TO_BUILD = "build"
-"""What building a network costs, beside the scores."""
 
 
 class Scoring(Outcome):
@@ -137,6 +135,24 @@ def time_alone(study: ScoreStudy, title: str) -> None:
             for name, seconds in _seconds(benchmark, network, batch, study.names, seed).items()
         ]
     write_frame(study.folder.costs(title), pd.DataFrame(rows, columns=["network", "score", "seconds"]))
+
+
+def costs(study: ScoreStudy, title: str) -> pd.DataFrame:
+    """The table of `time_alone`, with the sums of the scores of each combination: passes they share count twice.
+
+    Raises:
+        FileNotFoundError: nothing was timed yet.
+    """
+    import pandas as pd
+
+    alone = pd.read_parquet(study.folder.costs(title))
+    seconds = alone.pivot(index="network", columns="score", values="seconds")
+    sums = [
+        seconds[list(its)].sum(axis=1, skipna=False).dropna().rename("seconds").reset_index().assign(score=name)
+        for name, its in study.combinations.items()
+        if set(its) <= set(seconds.columns)
+    ]
+    return pd.concat([alone, *sums], ignore_index=True)[[*alone.columns]]
 
 
 def _seconds(

@@ -40,3 +40,5 @@ ScoreName = Literal[
 ]
 
 NAMES: tuple[str, ...] = get_args(ScoreName)
+TRIVIAL: tuple[ScoreName, ...] = ("parameters", "flops", "depth", "width", "depth_x_width", "nodes")
+"""Scores that are mere sizes: what every other has to beat."""

@@ -66,6 +66,8 @@ rule analyse:
         FOLDER.benchmarks / "{benchmark}/analyse.tsv"
     conda:
         ENVIRONMENT
+    params:
+        settings=lambda wildcards: STUDY.settings_of_analysis(wildcards.benchmark),
     shell:
         step("analyse", "--benchmark {wildcards.benchmark:q}")
 
@@ -95,6 +97,7 @@ rule figures:
         ENVIRONMENT
     params:
         order=STUDY.titles,
+        combinations=STUDY.combinations,
     shell:
         step("figures")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,8 +10,8 @@ import numpy as np
 from nas_lib.layout import write_text
 from nas_lib.report import style
 from nas_lib.report.figures import FORMATS, MANY_POINTS, WIDTH, look, save, sentence
-from nas_lib.report.score_study.results import Benchmarked, read, titled
-from nas_lib.score_study.analysis import TRIVIAL
+from nas_lib.report.score_study.results import SCORE_KINDS, Benchmarked, read, titled
+from nas_lib.score_study.analysis import Analysis, Others
 from nas_lib.score_study.settings import ScoreStudy
 
 if TYPE_CHECKING:
@@ -23,7 +24,11 @@ PANELS = 6
 
 def figure_names(study: ScoreStudy) -> list[str]:
     """The files `write_figures` makes, known before anything has run."""
-    return [f"{kind}-{title}.{suffix}" for title in study.titles for kind in KINDS for suffix in FORMATS]
+    return [f"{kind}-{title}.{suffix}" for title in study.titles for kind in _kinds(study, title) for suffix in FORMATS]
+
+
+def _kinds(study: ScoreStudy, title: str) -> list[str]:
+    return [*KINDS, *(["others"] if study.settings_of_benchmark(title).chosen_on else [])]
 
 
 def write_figures(study: ScoreStudy) -> None:
@@ -39,51 +44,60 @@ def write_figures(study: ScoreStudy) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with look():
         for each in results.benchmarks:
-            for kind, draw in zip(KINDS, (_correlation, _scatter, _costs), strict=True):
-                save(draw(each), folder / f"{kind}-{each.title}")
+            for kind in _kinds(study, each.title):
+                save(DRAWN[kind](each), folder / f"{kind}-{each.title}")
 
 
 def _correlation(each: Benchmarked) -> Figure:
     """Tau of every score over all networks, with its interval and what was published."""
+    published = {score: value for score in each.order if (value := each.published(score, "kendall")) is not None}
+    return _forest(each, each.analysis, each.order, published, "published")
+
+
+def _others(each: Benchmarked) -> Figure:
+    """The same over the networks on which combinations were not chosen, and tau on those they were chosen on."""
+    others = each.analysis.others
+    if others is None:
+        return sentence("It is not known on which networks combinations were chosen.")
+    return _forest(each, others, each.order_of_others, others.taus, "where combinations were chosen")
+
+
+def _forest(
+    each: Benchmarked, found: Analysis | Others, order: Sequence[str], beside: Mapping[str, float], label: str
+) -> Figure:
+    """Tau of every score, the first on top, and a figure beside it."""
     from matplotlib.figure import Figure
 
-    order = each.order[::-1]
+    order = order[::-1]
     if not order:
         return sentence("No score has a correlation: none varies.")
     figure = Figure(figsize=(WIDTH, 1.3 + 0.21 * len(order)), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(0, color=style.NEUTRAL, lw=0.8)
-    for trivial, colour, label in ((False, 0, "score"), (True, 1, "mere size")):
-        places = [place for place, score in enumerate(order) if (score in TRIVIAL) == trivial]
-        found = [one for place in places if (one := each.analysis.correlation(order[place], "all", "kendall"))]
-        if found:
-            taus = np.array([[one.value, one.value - one.low, one.high - one.value] for one in found]).T
-            shape = style.marker(colour)[1]
+    for place, kind in enumerate(SCORE_KINDS):
+        its = {
+            row: one
+            for row, score in enumerate(order)
+            if each.kind(score) == kind and (one := found.correlation(score, "all", "kendall"))
+        }
+        if its:
+            taus = np.array([[one.value, one.value - one.low, one.high - one.value] for one in its.values()]).T
             axes.errorbar(
                 taus[0],
-                places,
+                [*its],
                 xerr=taus[1:].clip(0),
-                fmt=shape,
+                fmt=style.marker(place)[1],
                 ms=4,
                 lw=1,
-                color=style.colour(colour),
-                label=label,
+                color=style.colour(place),
+                label=kind,
             )
-    published = [(value, place) for place, score in enumerate(order) if (value := each.published(score, "kendall"))]
-    if published:
-        axes.scatter(
-            [value for value, _ in published],
-            [place for _, place in published],
-            marker="D",
-            s=16,
-            fc="none",
-            ec="black",
-            lw=0.8,
-            label="published",
-        )
-    axes.set_yticks(range(len(order)), [titled(score) for score in order], fontsize=7.5)
-    axes.set_xlabel(f"Kendall's τ with {each.analysis.quantity}, 95 % interval; {each.analysis.networks:,} networks")
-    figure.legend(loc="outside upper left", ncols=3, frameon=False)
+    rows = {row: beside[score] for row, score in enumerate(order) if score in beside}
+    if rows:
+        axes.scatter([*rows.values()], [*rows], marker="D", s=16, fc="none", ec="black", lw=0.8, label=label)
+    axes.set_yticks(range(len(order)), [each.marked(score) for score in order], fontsize=7.5)
+    axes.set_xlabel(f"Kendall's τ with {each.analysis.quantity}, 95 % interval; {found.networks:,} networks")
+    figure.legend(loc="outside upper left", ncols=4, frameon=False)
     return figure
 
 
@@ -91,8 +105,9 @@ def _scatter(each: Benchmarked) -> Figure:
     """What was measured over the place by score, for the strongest scores."""
     from matplotlib.figure import Figure
 
-    shown = [score for score in each.order if score not in TRIVIAL][: PANELS - 1]
-    shown += [score for score in each.order if score in TRIVIAL][: PANELS - len(shown)]
+    sizes = [score for score in each.order if each.kind(score) == "mere size"]
+    shown = [score for score in each.order if score not in sizes][: PANELS - 1]
+    shown += sizes[: PANELS - len(shown)]
     if not shown:
         return sentence("No score has a correlation: none varies.")
     rows = -(-len(shown) // 2)
@@ -124,7 +139,11 @@ def _costs(each: Benchmarked) -> Figure:
     axes = figure.add_subplot()
     axes.plot([1000 * its for its in seconds.values()], range(len(seconds)), "o", ms=4, color=style.colour(0))
     axes.set_xscale("log")
-    axes.set_yticks(range(len(seconds)), [titled(score) for score in seconds], fontsize=7.5)
+    axes.set_yticks(range(len(seconds)), [each.marked(score) for score in seconds], fontsize=7.5)
     count = each.costs["network"].nunique()
     axes.set_xlabel(f"CPU milliseconds for one network, each score alone: mean of {count} networks")
     return figure
+
+
+DRAWN = {"correlation": _correlation, "scatter": _scatter, "costs": _costs, "others": _others}
+"""Kind of figure -> what draws it of a benchmark."""

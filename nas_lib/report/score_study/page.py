@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,20 @@ from nas_lib.layout import write_text
 from nas_lib.report import provenance, style
 from nas_lib.report.charts import MANY_POINTS, layout, rounded, whiskers
 from nas_lib.report.page import filled
-from nas_lib.report.score_study.results import Benchmarked, Results, read, titled
+from nas_lib.report.score_study.results import SCORE_KINDS, Benchmarked, Results, read, titled
 from nas_lib.report.summary import counted, listed
-from nas_lib.score_study.analysis import COEFFICIENTS, KEPT, RESAMPLES, SUBSETS, TRIVIAL, Correlation
+from nas_lib.score_study.analysis import (
+    COEFFICIENTS,
+    KEPT,
+    RANKED,
+    RESAMPLES,
+    SUBSETS,
+    Analysis,
+    Coefficient,
+    Correlation,
+    Gain,
+    Others,
+)
 from nas_lib.score_study.published import DEFECTS, PUBLISHED
 from nas_lib.score_study.settings import ScoreStudy
 
@@ -33,8 +44,10 @@ def render(results: Results) -> str:
     from nas_lib.scores.catalogue import SCORES
 
     study, numbered = results.study, [*enumerate(results.benchmarks, start=1)]
-    options = [score for score in study.names if any(score in each.order for each in results.benchmarks)]
+    every = [*study.names, *study.combinations]
+    options = [score for score in every if any(score in each.order for each in results.benchmarks)]
     figures = {f"forest-{number}": _forest(each) for number, each in numbered}
+    figures |= {f"others-{number}": _forest_of_others(each) for number, each in numbered if each.analysis.others}
     figures |= {f"scatter-{number}": _scatter(each, f"networks-{number}") for number, each in numbered}
     return filled(
         "score_study/page.html",
@@ -44,7 +57,8 @@ def render(results: Results) -> str:
         options=[(score, titled(score)) for score in options],
         chosen=next((each.strongest for each in results.benchmarks if each.strongest), ""),
         setting=_setting(results),
-        formulas={f"{SCORES[name].title} ({name})": SCORES[name].formula for name in study.names},
+        formulas={f"{SCORES[name].title} ({name})": SCORES[name].formula for name in study.names}
+        | {f"{name} (combination)": f"Mean rank by {_joined(its)}." for name, its in study.combinations.items()},
         charts={key: {part: its.to_plotly_json()[part] for part in ("data", "layout")} for key, its in figures.items()},
         points={f"networks-{number}": _points(each) for number, each in numbered},
         figures_folder=study.folder.figures.name,
@@ -60,6 +74,7 @@ def summary(results: Results) -> list[str]:
     found = []
     for each in results.benchmarks:
         found.append(" ".join([*_strongest(each), *_beaten(each), *_among_the_best(each), *_filter(each)]))
+        found += _combined(each)
     return found
 
 
@@ -71,9 +86,10 @@ def _strongest(each: Benchmarked) -> Iterator[str]:
         yield f"{networks}: sizes apart, no score that applies to all has a τ with {each.analysis.quantity}."
         return
     published = each.published(score, "kendall")
+    single = [name for name in each.order if name not in each.combinations]
     beside = "" if published is None else f", published {_signed(published)}"
     yield (
-        f"{networks}: of {counted(len(each.order), 'score')} {titled(score)} agrees most with "
+        f"{networks}: of {counted(len(single), 'score')} {titled(score)} agrees most with "
         f"{each.analysis.quantity}: Kendall's τ {_interval(one)}{beside}."
     )
     if not each.claimed(one.value):
@@ -123,6 +139,34 @@ def _filter(each: Benchmarked) -> Iterator[str]:
         )
 
 
+def _combined(each: Benchmarked) -> Iterator[str]:
+    """How each combination ranks, on networks on which it was not chosen if these are known."""
+    others = each.analysis.others
+    found = others or each.analysis
+    where = f"{others.networks:,} networks it was not chosen on" if others else "all networks"
+    for name, its in each.combinations.items():
+        if not (one := found.correlation(name, "all", "kendall")):
+            continue
+        gain = others.gain(name, "kendall") if others else None
+        kept = each.kept(name, found)
+        yield (
+            f"Combination {name} ({_joined(its)}), on {where}: Kendall's τ {_interval(one)}.{_against(gain)} Keeping "
+            f"the half with the highest mean rank keeps {_share(kept[0.5])} of their best tenth, keeping a tenth "
+            f"{_share(kept[0.1])}."
+        )
+
+
+def _against(gain: Gain | None) -> str:
+    if not gain:
+        return ""
+    alone, by = f"{titled(gain.baseline)} alone", f"{_signed(gain.value)} ({_ends(gain)})"
+    if gain.low > 0:
+        return f" It is better than {alone}, by {by}."
+    if gain.high < 0:
+        return f" It is worse than {alone}, by {by}."
+    return f" Nothing says that it differs from {alone}: the difference is {by}."
+
+
 # --- tables ----------------------------------------------------------------------------------------
 
 
@@ -131,6 +175,7 @@ def _benchmark(number: int, each: Benchmarked) -> dict[str, Any]:
     several = bool(analysis.seeds)
     heads = ["Score", "Kendall's τ (95 %)", *(["Published τ, ρ, r"] if each.name in PUBLISHED else [])]
     heads += ["Spearman's ρ", "Pearson's r"]
+    single = [score for score in analysis.scores if score not in each.combinations]
     seconds = each.frame.groupby(["network", "seed"])["seconds"].first()
     return {
         "number": number,
@@ -146,12 +191,49 @@ def _benchmark(number: int, each: Benchmarked) -> dict[str, Any]:
         "subsets": [_subsets(each, score) for score in each.order],
         "sizes": listed([f"{_size(each, share):,}" for share in [*SUBSETS.values()][1:]]),
         "baseline": next((titled(lead.baseline) for lead in analysis.leads if lead.subset == "all"), None),
-        "costs": [[titled(score), f"{1000 * its:.3g}"] for score, its in each.seconds.items()],
+        "costs": [[each.marked(score), f"{1000 * its:.3g}"] for score, its in each.seconds.items()],
         "timed": each.costs["network"].nunique(),
-        "together": f"{seconds.mean():.2g} s of CPU for all {len(analysis.scores)} of one network",
+        "together": f"{seconds.mean():.2g} s of CPU for all {len(single)} of one network",
         "troubles": each.troubles(),
         "remarks": DEFECTS.get(each.name, ()),
+        "combinations": "; ".join(f"{name}: {_joined(its)}" for name, its in each.combinations.items()),
+        "others": each.analysis.others and _of_others(each, each.analysis.others),
     }
+
+
+def _of_others(each: Benchmarked, others: Others) -> dict[str, Any]:
+    """What the page shows of the networks on which combinations were not chosen."""
+
+    def figures(score: str, name: Coefficient) -> list[str]:
+        gain = others.gain(score, name)
+        beside = [f"{_signed(gain.value)} ({_ends(gain)})" if gain else ""] if name in RANKED else []
+        return [_interval(others.correlation(score, "all", name)), *beside]
+
+    coefficients, subsets = [], []
+    for score in each.order_of_others:
+        coefficients.append([each.marked(score), *(text for name in COEFFICIENTS for text in figures(score, name))])
+        kept = each.kept(score, others)
+        subsets.append(
+            [
+                each.marked(score),
+                *(_interval(others.correlation(score, subset, "kendall")) for subset in ("half", "tenth")),
+                *(_share(kept[share]) for share in KEPT),
+            ]
+        )
+    baseline = next((titled(gain.baseline) for gain in others.gains), None)
+    equal = "None of the others is equal to one of these."
+    if others.equal:
+        equal = f"Of the others {others.equal:,} are left out, for they are equal to one of these."
+    return {
+        "what": f"Combinations were chosen on {others.chosen:,} networks. {equal} {others.networks:,} remain.",
+        "coefficients": coefficients,
+        "subsets": subsets,
+        "baseline": baseline or "a score that does not vary",
+    }
+
+
+def _joined(scores: Iterable[str]) -> str:
+    return " + ".join(map(titled, scores))
 
 
 def _counted(each: Benchmarked) -> str:
@@ -170,7 +252,7 @@ def _row(each: Benchmarked, score: str) -> list[str]:
     whole, taus = found["kendall"], each.analysis.seeds.get(score)
     counts = [f"{whole.count:,}", f"{whole.count - whole.finite:,}"] if whole else ["", ""]
     return [
-        _marked(score),
+        each.marked(score),
         tau,
         *([beside] if each.name in PUBLISHED else []),
         *others,
@@ -184,15 +266,11 @@ def _subsets(each: Benchmarked, score: str) -> list[str]:
     lead = each.lead(score, "all")
     kept = each.kept(score)
     return [
-        _marked(score),
+        each.marked(score),
         *halves,
         f"{_signed(lead.value)} ({_ends(lead)})" if lead else "",
         *(_share(kept[share]) for share in KEPT),
     ]
-
-
-def _marked(score: str) -> str:
-    return f"{titled(score)} †" if score in TRIVIAL else titled(score)
 
 
 def _signed(value: float) -> str:
@@ -213,7 +291,7 @@ def _share(value: float) -> str:
 
 def _setting(results: Results) -> dict[str, str]:
     study = results.study
-    return {
+    facts = {
         "Scores": f"{len(study.names)}, each on the same batch for all networks, in evaluation mode, without training",
         "Seeds": f"{listed([*map(str, study.seeds)])}; each draws weights and batch, and a network's score is the mean",
         "Not finite": "ranks last in τ and ρ, is left out of r. Networks to which a score does not apply are left out",
@@ -221,42 +299,63 @@ def _setting(results: Results) -> dict[str, str]:
         "Best half, best tenth": "by what was measured; resamples are of these networks",
         "Choice": "The strongest score was chosen on the same networks, so its figure is a little flattering",
     }
+    if study.combinations:
+        facts["Combinations"] = (
+            "rank networks by the mean of the ranks (higher is better) by their scores, not finite lowest, among the "
+            "networks that all of these apply to; of networks they were not chosen on, among these alone"
+        )
+    return facts
 
 
 # --- charts ----------------------------------------------------------------------------------------
 
 
 def _forest(each: Benchmarked) -> go.Figure:
-    figure, order = go.Figure(), each.order[::-1]
-    titles = [_marked(score) for score in order]
-    for trivial, colour, name in ((False, 0, "Score"), (True, 1, "Mere size")):
-        its = [score for score in order if (score in TRIVIAL) == trivial]
-        found = [one for score in its if (one := each.analysis.correlation(score, "all", "kendall"))]
+    published = {score: value for score in each.order if (value := each.published(score, "kendall")) is not None}
+    return _intervals(each, each.analysis, each.order, published, "Published")
+
+
+def _forest_of_others(each: Benchmarked) -> go.Figure:
+    others = each.analysis.others
+    taus = others.taus if others else {}
+    return _intervals(each, others or each.analysis, each.order_of_others, taus, "Where combinations were chosen")
+
+
+def _intervals(
+    each: Benchmarked, of: Analysis | Others, order: Sequence[str], beside: Mapping[str, float], label: str
+) -> go.Figure:
+    """Tau of every score, the first on top, and a figure beside it."""
+    figure, order = go.Figure(), order[::-1]
+    for place, kind in enumerate(SCORE_KINDS):
+        its = [score for score in order if each.kind(score) == kind]
+        if not its and kind == "combination":
+            continue
+        found = [one for score in its if (one := of.correlation(score, "all", "kendall"))]
         figure.add_trace(
             go.Scatter(
                 x=[rounded(one.value) for one in found],
-                y=[*map(_marked, its)],
+                y=[*map(each.marked, its)],
                 error_x=whiskers([one.estimate for one in found]),
                 mode="markers",
-                marker={"size": 8, "color": style.colour(colour), "symbol": style.marker(colour)[0]},
-                name=name,
+                marker={"size": 8, "color": style.colour(place), "symbol": style.marker(place)[0]},
+                name=kind.capitalize(),
                 hovertemplate="<b>%{y}</b>: τ %{x:.3f}<extra></extra>",
             )
         )
-    published = [(value, _marked(score)) for score in order if (value := each.published(score, "kendall")) is not None]
-    if published:
+    shown = [score for score in order if score in beside]
+    if shown:
         figure.add_trace(
             go.Scatter(
-                x=[value for value, _ in published],
-                y=[title for _, title in published],
+                x=[rounded(beside[score]) for score in shown],
+                y=[*map(each.marked, shown)],
                 mode="markers",
                 marker={"size": 9, "color": style.NEUTRAL, "symbol": "diamond-open", "line": {"width": 2}},
-                name="Published",
-                hovertemplate="<b>%{y}</b>, published: τ %{x:.3f}<extra></extra>",
+                name=label,
+                hovertemplate=f"<b>%{{y}}</b>, {label[0].lower()}{label[1:]}: τ %{{x:.3f}}<extra></extra>",
             )
         )
     x = {"title": f"Kendall's τ with {each.analysis.quantity}", "zeroline": True, "zerolinecolor": style.NEUTRAL}
-    y = {"title": "", "type": "category", "categoryorder": "array", "categoryarray": titles}
+    y = {"title": "", "type": "category", "categoryorder": "array", "categoryarray": [*map(each.marked, order)]}
     return layout(figure, x, y, height=130 + 24 * len(order))
 
 
