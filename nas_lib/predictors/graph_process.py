@@ -291,8 +291,8 @@ def _learnt(parts: _Parts, targets: Values, expected: Values) -> Values:
     """Logarithms of the weights at the maximum of the posterior, from standardised targets (n,).
 
     Priors, all normal in the logarithm, around `expected`: each weight of a refinement or feature around one over the
-    number of these, with deviation 2 in the linear part and 1.5 in the other; the variance of the other around 1 with deviation 2; noise around 0.01 of
-    the variance with deviation 2.
+    number of these, with deviation 2 in the linear part and 1.5 in the other; the variance of the other around 1 with
+    deviation 2; noise around 0.01 of the variance with deviation 2.
     """
     from scipy import linalg, optimize
 

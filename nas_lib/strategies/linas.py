@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, model_validator
 
 from nas_lib import pareto, predictors
 from nas_lib.predictors import Features, PredictorName, Values
@@ -60,6 +60,15 @@ class LINAS(StrategyBase):
     needs: ClassVar[frozenset[str]] = frozenset({"genes"})
     objectives: ClassVar[tuple[int, int | None]] = (2, None)
     keeps_weights: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _features_are_for_predictors_that_take_them(self) -> LINAS:
+        if self.features and self.predictor != "auto" and not predictors.takes_features(self.predictor):
+            allowed = [name for name in predictors.PREDICTORS if predictors.takes_features(name)]
+            raise ValueError(
+                f"found features with the predictor {self.predictor}, which takes none, allowed are {', '.join(allowed)}"
+            )
+        return self
 
     def propose(self, request: Request) -> list[Suggestion]:
         """The initial sample, then the unknown architectures that are predicted to be best."""

@@ -13,7 +13,6 @@ from nas_lib.spaces import Genetic, Space
 from nas_lib.strategies.bayesian import Array
 from nas_lib.strategies.request import Request
 
-
 SAMPLE = 200
 """Random architectures that are scored where a strategy has to know how scores are spread over a space."""
 

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from nas_lib.settings import Settings
 
-
 FeatureNames = Annotated[
     tuple[str, ...],
     Field(
