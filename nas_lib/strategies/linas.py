@@ -64,10 +64,9 @@ class LINAS(StrategyBase):
     @model_validator(mode="after")
     def _features_are_for_predictors_that_take_them(self) -> LINAS:
         if self.features and self.predictor != "auto" and not predictors.takes_features(self.predictor):
-            allowed = [name for name in predictors.PREDICTORS if predictors.takes_features(name)]
-            raise ValueError(
-                f"found features with the predictor {self.predictor}, which takes none, allowed are {', '.join(allowed)}"
-            )
+            allowed = ", ".join(name for name in predictors.PREDICTORS if predictors.takes_features(name))
+            found = f"found features with the predictor {self.predictor}, which takes none"
+            raise ValueError(f"{found}, allowed are auto, {allowed}")
         return self
 
     def propose(self, request: Request) -> list[Suggestion]:
