@@ -148,15 +148,15 @@ def test_equal_graphs_of_different_features_are_told_apart_and_the_effect_goes_b
 
 
 @pytest.mark.parametrize("strategy", [LINAS(population=20, predictor="ridge"), Coverage()], ids=lambda each: each.name)
-def test_with_a_telling_score_they_find_at_once_what_they_else_do_not(strategy: LINAS | Coverage) -> None:
+def test_with_a_telling_score_they_choose_what_they_else_cannot_know(strategy: LINAS | Coverage) -> None:
     problem = lottery() if strategy.name == "linas" else alone(lottery())
 
-    def best(features: Sequence[str]) -> float:
+    def error(features: Sequence[str]) -> float:
         changed = strategy.model_copy(update={"features": tuple(features)})
         history, _ = search(problem, changed, 1, LaboratoryBudget(evaluations=30, batch=10))
-        return min(each.objectives["error"] for each in history)
+        return float(np.median([each.objectives["error"] for each in history[20:]]))
 
-    assert best(["telling", "deaf"]) < 0.01 < best([])
+    assert error(["telling", "deaf"]) < 0.1 < 0.25 < error([])
 
 
 class Counter:
