@@ -263,7 +263,8 @@ def _learnt(inputs: Columns, targets: Values) -> _Weights:
     bounds += [(-8.0, 5.0)] * features
     found = optimize.minimize(loss, expected, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
     weights = np.exp(found.x)
-    return _Weights(weights[:genes], *(float(number) for number in weights[genes : genes + 3]), weights[genes + 3 :])
+    noise, interacting, additive = (float(weight) for weight in weights[genes : genes + 3])
+    return _Weights(weights[:genes], noise, interacting, additive, features=weights[genes + 3 :])
 
 
 @dataclass(frozen=True)
