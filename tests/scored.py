@@ -15,6 +15,7 @@ from nas_lib.records import Cost, Evaluation, Genotype, History, Proposal
 from nas_lib.spaces import Space
 from nas_lib.spaces.genes import Gene, GeneSpace, Numbers
 from nas_lib.strategies.request import Plan, Request, Strategy, Suggestion
+from nas_lib.strategies.settings import Filter
 
 Score = Callable[[Sequence[Genotype], Sequence[str]], np.ndarray]
 
@@ -32,6 +33,10 @@ class Scoring:
     @property
     def name(self) -> str:
         return self.strategy.name
+
+    @property
+    def filter(self) -> Filter | None:
+        return self.strategy.filter
 
     def propose(self, request: Request) -> list[Suggestion]:
         return self.strategy.propose(replace(request, score=self.score))

@@ -178,9 +178,9 @@ def test_a_strategy_searches_recipes_by_their_loss_alone(folder: Path) -> None:
 
 def test_the_shipped_study_of_a_filter_is_valid() -> None:
     study = load(Path(__file__).parent.parent / "config/studies/laboratory-filter.yaml")
-    assert study.labels == ["random-filter", "ageing-filter", "ageing", "random"]
+    assert study.labels[-2:] == ["ageing", "random"]
     assert (study.target, len(study.seeds)) == (Target(share=0.01), 30)
-    assert [bool(strategy.filter) for strategy in study.strategies] == [True, True, False, False]
+    assert [bool(strategy.filter) for strategy in study.strategies] == [True] * 5 + [False] * 4
 
 
 def test_neighbours_among_the_published_recipes_are_alike(shared_data: Path) -> None:

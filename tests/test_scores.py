@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from nas_lib.scores import ScoreError, ranks, score
 from nas_lib.scores.batch import Batch, batch_of, loss_of, random_tokens
 from nas_lib.scores.catalogue import SCORES
-from nas_lib.scores.formulas import alignment, cosine_score, covariance_score, kernel_of, log_determinant
+from nas_lib.scores.formulas import (
+    alignment,
+    cosine_score,
+    covariance_score,
+    fading_score,
+    kernel_of,
+    log_determinant,
+    recall_score,
+)
 from nas_lib.spaces.generator import ErdosRenyi, GeneratorSpace
 from nas_lib.spaces.recurrent.language_model import language_model
 from nas_lib.spaces.recurrent.network import RecurrentNetwork
@@ -113,6 +121,60 @@ def test_alignment_is_1_for_the_label_matrix_scaled_and_shifted() -> None:
     order = torch.tensor([4, 2, 0, 1, 3])
     assert alignment(10 * kernel, classes) == pytest.approx(alignment(kernel[order][:, order], classes[order]))
     assert math.isnan(alignment(kernel, classes * 0))
+
+
+def shifted(steps: int, back: list[int]) -> tuple[Tensor, Tensor]:
+    """Random inputs (30, steps, 2), and features that are those so many positions earlier, side by side."""
+    inputs = torch.randn(30, steps, 2, generator=torch.Generator().manual_seed(0))
+    return inputs, torch.cat([inputs.roll(each, dims=1) for each in back], dim=-1)
+
+
+def test_recall_counts_the_inputs_that_a_linear_readout_finds() -> None:
+    found, missing = math.log(1.01), math.log(0.01)
+    for back in ([0], [1], [0, 1], [0, 1, 2, 3]):
+        expected = len(back) * found + (4 - len(back)) * missing
+        assert recall_score(*shifted(40, back)) == pytest.approx(expected, abs=0.5), back
+    assert recall_score(*shifted(40, [4])) == pytest.approx(4 * missing, abs=0.5), "too long ago"
+
+
+def test_recall_does_not_see_scale_shift_or_a_feature_that_never_varies() -> None:
+    inputs, features = shifted(30, [0, 2])
+    changed = torch.cat([features * torch.tensor([3.0, -1, 0.2, 100]) - 7, torch.ones(30, 30, 1)], dim=-1)
+    assert recall_score(inputs, changed) == pytest.approx(recall_score(inputs, features), rel=1e-6)
+    assert math.isnan(recall_score(inputs, features * math.inf))
+    assert math.isnan(recall_score(inputs * 0, features))
+
+
+@pytest.mark.parametrize(("factor", "value"), [(1.0, 0.0), (0.5, 5 * math.log(0.5)), (2.0, -5 * math.log(2))])
+def test_gradients_that_fade_or_grow_lose_by_what_five_positions_change(factor: float, value: float) -> None:
+    back = torch.arange(9, -1, -1)
+    gradients = torch.ones(3, 10, 4) * factor ** back[None, :, None]
+    assert fading_score(gradients) == pytest.approx(value)
+    gradients[:, -1] = 0
+    assert fading_score(gradients) == -math.inf
+
+
+def test_a_cell_that_answers_a_step_late_has_no_gradient_memory() -> None:
+    late = {
+        "now": {"op": "linear", "input": ["x", "h_prev_1"]},
+        "h_new_1": {"op": "activation_tanh", "input": ["now"]},
+        "then": {"op": "linear", "input": ["h_prev_0", "h_prev_1"]},
+        "h_new_0": {"op": "activation_tanh", "input": ["then"]},
+    }
+    network = language_model(from_recipe(late), words=50, embedding=6, hidden=8)
+    assert score(network, TOKENS, ["gradient_memory"]).values["gradient_memory"] == -math.inf
+    assert -20 < score(language(seed=2), TOKENS, ["gradient_memory"]).values["gradient_memory"] < 0
+
+
+def test_scores_of_sequences_say_what_they_need() -> None:
+    found = score(nn.Linear(2, 2), Batch(torch.ones(3, 2)), ["recall", "gradient_memory"])
+    assert set(found.inapplicable) == {"recall", "gradient_memory"}
+    short = random_tokens(50, 4, 5, np.random.default_rng(0))
+    found = score(language(), short, ["recall", "gradient_memory"])
+    assert found.inapplicable == {
+        "recall": "needs 3 sequences or more, of more than 8 positions",
+        "gradient_memory": "needs sequences of more than 5 positions",
+    }
 
 
 def test_not_finite_values_rank_last() -> None:
@@ -377,7 +439,7 @@ def convolving() -> tuple[nn.Module, Batch]:
 
 
 def recurring() -> tuple[nn.Module, Batch]:
-    return language(), TOKENS
+    return language(seed=2), TOKENS  # others saturate, and have no gradients
 
 
 SPACES = {"recurrent": recurring, "generator": convolving, "attention": attending}
@@ -392,7 +454,7 @@ def test_every_score_gives_a_number_or_one_line(space: str) -> None:
     hidden = {name for name in SCORES if name.startswith("hidden_covariance")}
     lacking = {
         "recurrent": set(ATTENTION),
-        "generator": {*ATTENTION, *hidden, "hidden_saliency"},
+        "generator": {*ATTENTION, *hidden, "hidden_saliency", "recall", "gradient_memory"},
         "attention": {"hidden_saliency", "hidden_covariance_3"},
     }
     assert set(found.inapplicable) == lacking[space]

@@ -16,7 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from nas_lib.scores import sizes
-from nas_lib.scores.formulas import alignment, cosine_score, covariance_score, log_determinant
+from nas_lib.scores.formulas import (
+    FADING,
+    SKIPPED,
+    alignment,
+    cosine_score,
+    covariance_score,
+    fading_score,
+    log_determinant,
+    recall_score,
+)
 from nas_lib.scores.passes import NotApplicableError
 from nas_lib.scores.probe import Need, Probe, Pulled
 
@@ -144,6 +153,26 @@ def label_gradient_alignment(probe: Probe) -> float:
     return alignment(probe.sample_kernel(), classes)
 
 
+def recall(probe: Probe) -> float:
+    """sum_{k=0..3} ln(max(R2_k, 0) + 0.01), R2_k the share of the variance of x k positions earlier that a ridge
+    regression on y at a position, fitted to two thirds of the samples, explains in the others. A network that is to
+    make something of a sequence must have the last inputs at hand, not the present one alone: the memory capacity of
+    Jaeger 2001 (GMD Report 152), made a score here. Padding counts as input."""
+    entered, features = probe.sequence()
+    if entered.shape[1] <= SKIPPED or len(entered) < 3:
+        raise NotApplicableError(f"needs 3 sequences or more, of more than {SKIPPED} positions")
+    return recall_score(entered, features)
+
+
+def gradient_memory(probe: Probe) -> float:
+    """- abs(g_5 - g_0), g_k the mean over samples of ln norm(d sum(y at the last position) / dx k positions before):
+    how far from even the last five inputs weigh. -inf where the last output does not depend on the last input, so that
+    the network answers late. The vanishing and exploding of Bengio, Simard and Frasconi 1994, made a score here."""
+    if (found := probe.last_jacobian()).shape[1] <= FADING:
+        raise NotApplicableError(f"needs sequences of more than {FADING} positions")
+    return fading_score(found)
+
+
 def head_importance(probe: Probe) -> float:
     """Sum over heads of the mean over samples of abs(A' dL/dA), A what a head gives (Michel et al. 2019, arXiv
     1905.10650)."""
@@ -193,6 +222,7 @@ def _score(
 
 
 HIDDEN = "recurrent networks, and those that trace their layers"
+SEQUENCES = "networks of sequences that show features at every position"
 ATTENTION = "networks that trace their layers"
 FORMULAS = (("", "covariance", covariance_score), ("_cosine", "cosine", cosine_score))
 SCORES: Mapping[str, Score] = dict(
@@ -209,6 +239,10 @@ SCORES: Mapping[str, Score] = dict(
         ),
         _score("jacobian_covariance", "Jacobian covariance", jacobian_covariance, "input gradient"),
         _score("jacobian_cosine", "Jacobian cosine", jacobian_cosine, "input gradient"),
+        _score("recall", "Recall of the last inputs", recall, "sequences", networks=SEQUENCES),
+        _score(
+            "gradient_memory", "Gradient memory", gradient_memory, "sequences", "input gradient", networks=SEQUENCES
+        ),
         *(
             _score(
                 f"{noise}_noise_jacobian{suffix}",

@@ -9,6 +9,8 @@ ScoreName = Literal[
     "hidden_covariance_last",
     "jacobian_covariance",
     "jacobian_cosine",
+    "recall",
+    "gradient_memory",
     "small_noise_jacobian",
     "small_noise_jacobian_cosine",
     "large_noise_jacobian",

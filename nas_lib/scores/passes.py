@@ -136,6 +136,12 @@ class Entrance:
             raise NotApplicableError("needs an embedding of the symbols, and no nn.Embedding read all of them")
         return self.value
 
+    def positions(self, values: Tensor) -> Tensor:
+        """What entered, or its gradient, as (n, time, size). Raises NotApplicableError."""
+        if values.dim() != 3:
+            raise NotApplicableError("needs sequences")
+        return values.movedim(self.axis, 0)
+
     def rows(self, gradient: Tensor) -> Tensor:
         """A gradient of what entered as one row per sample, (n, ...)."""
         return gradient.movedim(self.axis, 0).flatten(1)
@@ -152,6 +158,9 @@ class Pass(Protocol):
 
     def features(self) -> Tensor:
         """What the network makes of its inputs, before the decoder where that is known."""
+
+    def positions(self) -> Tensor:
+        """The features at every position of a sequence, (n, time, size). Raises NotApplicableError."""
 
     def hidden(self, layer: int) -> Tensor:
         """(units, samples) of one layer, from 0; -1 is the last. Raises NotApplicableError."""
@@ -205,6 +214,10 @@ class RecurrentPass:
     def features(self) -> Tensor:
         """See `Pass`: what the last layer gives, (time, n, size)."""
         return self._until(len(self.network.layers) - 1)
+
+    def positions(self) -> Tensor:
+        """See `Pass`."""
+        return self.features().transpose(0, 1)
 
     def hidden(self, layer: int) -> Tensor:
         """See `Pass`: the first state as every step reads it, zeros at first; the last one is not read."""
@@ -260,6 +273,13 @@ class PlainPass:
         """See `Pass`: what the last traced layer gives, else the outputs."""
         outputs, traces = self._run()
         return traces[-1].output if traces else outputs
+
+    def positions(self) -> Tensor:
+        """See `Pass`."""
+        features = self.features()
+        if features.dim() != 3:
+            raise NotApplicableError(f"needs features at every position, and {type(self.network).__name__} shows none")
+        return features
 
     def hidden(self, layer: int) -> Tensor:
         """See `Pass`: what a traced layer gives, at all positions of all samples."""

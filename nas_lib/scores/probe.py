@@ -22,6 +22,7 @@ Need = Literal[
     "hidden states",
     "activations",
     "attention",
+    "sequences",
     "graph",
     "input gradient",
     "loss gradient",
@@ -33,7 +34,7 @@ Need = Literal[
     "positive weights",
 ]
 """What a score is computed from."""
-WITHOUT_GRAPH: frozenset[Need] = frozenset({"size", "hidden states", "activations", "attention"})
+WITHOUT_GRAPH: frozenset[Need] = frozenset({"size", "hidden states", "activations", "attention", "sequences"})
 BLOCK_BY_BLOCK: frozenset[Need] = frozenset({"activations", "state gradient", "layer gradient", "second derivative"})
 """Needs for which recurrent cells are run block by block."""
 
@@ -123,6 +124,23 @@ class Probe:
         Raises NotApplicableError.
         """
         return self.passed.entrance.rows(self._of_features[0].gradient)
+
+    def sequence(self) -> tuple[Tensor, Tensor]:
+        """What enters (n, time, size) and the features at every position (n, time, size). Raises NotApplicableError."""
+        features, entrance = self.passed.positions(), self.passed.entrance
+        entered = entrance.positions(entrance.found())
+        if entered.shape[:2] != features.shape[:2]:
+            self._none("features at every position")
+        return entered, features
+
+    def last_jacobian(self) -> Tensor:
+        """Gradients (n, time, size) of the summed features of the last position by what enters at each.
+
+        Raises NotApplicableError.
+        """
+        _, features = self.sequence()
+        entrance = self.passed.entrance
+        return entrance.positions(_pulled(features[:, -1].sum(), [entrance.found()])[0].gradient)
 
     def states(self) -> list[Pulled]:
         """Recurrent states of all steps and layers with gradients of the sum of all features.

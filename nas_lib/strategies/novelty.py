@@ -23,24 +23,22 @@ from numpy.typing import NDArray
 from pydantic import Field, StrictInt
 
 from nas_lib.records import Genotype
-from nas_lib.settings import Settings
 from nas_lib.spaces import Changing, Genetic, Space
 from nas_lib.strategies.bayesian import Array, around
 from nas_lib.strategies.evolution import one_changed
 from nas_lib.strategies.request import Request, Suggestion
 from nas_lib.strategies.scored import keys_of, normalised, scores_of
+from nas_lib.strategies.settings import StrategyBase
 
 Indices = NDArray[np.int64]
 STEP = 0.1
 """Standard deviation of the change of a point, in units of the coordinates."""
 
 
-class MTFPDNS(Settings):
+class MTFPDNS(StrategyBase):
     """Novelty search on the Pareto dominance of scores without training."""
 
     name: Literal["mtf-pdns"] = "mtf-pdns"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     scores: tuple[str, ...] = Field(min_length=2)
     """Scores that span the space in which architectures are novel. Sizes can be among them."""
     population: StrictInt = Field(default=20, ge=2)

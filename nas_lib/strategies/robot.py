@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 from pydantic import Field, StrictInt
 
 from nas_lib.records import Genotype
-from nas_lib.settings import Settings
 from nas_lib.spaces import Genetic, Space
 from nas_lib.spaces.genes import MOST_LISTED
 from nas_lib.strategies.bayesian import Array, objective_values, scaled, tchebycheff
 from nas_lib.strategies.request import Request, Suggestion
 from nas_lib.strategies.scored import keys_of, normalised, scores_of
+from nas_lib.strategies.settings import StrategyBase
 from nas_lib.strategies.surrogate import Process, fit
 
 Indices = NDArray[np.int64]
@@ -45,12 +45,10 @@ CONFIDENCE = 2.576
 """Standard deviations that the confidence bound lies from the mean (kappa of the package bayes_opt)."""
 
 
-class RoBoT(Settings):
+class RoBoT(StrategyBase):
     """Bayesian optimisation of the weights of scores without training, then the ranking by the best weights."""
 
     name: Literal["robot"] = "robot"
-    label: str = ""
-    """Name of this search in folders, tables and plots; default: the strategy's name."""
     scores: tuple[str, ...] = Field(min_length=1)
     """Scores that are combined."""
     pool: StrictInt = Field(default=1000, ge=2, le=MOST_LISTED)
