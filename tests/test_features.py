@@ -156,7 +156,8 @@ def test_with_a_telling_score_they_choose_what_they_else_cannot_know(strategy: L
         history, _ = search(problem, changed, 1, LaboratoryBudget(evaluations=30, batch=10))
         return float(np.median([each.objectives["error"] for each in history[20:]]))
 
-    assert error(["telling", "deaf"]) < 0.1 < 0.25 < error([])
+    assert error(["telling", "deaf"]) < 0.1
+    assert error([]) > 0.25
 
 
 class Counter:
