@@ -93,6 +93,7 @@ def search(problem: Problem, strategy: Strategy, seed: int, budget: LaboratoryBu
             rng=partial(generator, seed, problem.name),
             exact=problem.exact,
             score=partial(_scores, problem) if problem.scores else None,
+            free_scores=True,
         )
         began = time.process_time()
         suggestions = proposed(strategy, request)

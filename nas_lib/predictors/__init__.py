@@ -2,7 +2,8 @@
 
 One interface for all: `fit(name, space, numbers, targets, rng)` gives a function of option numbers. Inputs are masked
 one-hot columns (a gene without effect has none), for trees option numbers with -1 for genes without effect. Two learn
-from the graphs of architectures, where a space says what these are.
+from the graphs of architectures, where a space says what these are. All but `gnn` take further features of an
+architecture, such as scores without training, beside its genes.
 To add a predictor: one function here, and one line in `PREDICTORS`.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,8 @@ FOLDS = 5
 CHUNK = 2000
 """Architectures drawn as graphs at once."""
 NO_GRAPH = "its architectures are not declared as graphs"
+Features = Callable[[Numbers], Values]
+"""Option numbers (n, d) -> features (n, k) in [0, 1]."""
 FEWEST = 2 * FOLDS
 """Architectures below which nothing is cross-validated."""
 
@@ -52,25 +55,42 @@ class Family:
     """A fitted model and inputs -> mean and standard deviation (n,)."""
     needs_graph: bool = False
     """Whether it is for spaces alone whose architectures are graphs."""
+    extend: Callable[[Any, Values], Any] | None = lambda inputs, features: np.hstack([inputs, features])
+    """Inputs and features (n, k) -> inputs with these; None where it takes none."""
 
 
-def fit(name: PredictorName, space: GeneSpace, numbers: Numbers, targets: Values, rng: np.random.Generator) -> Fitted:
-    """A predictor of one objective from measured architectures: numbers (n, d), targets (n,), standardised inside."""
+def fit(
+    name: PredictorName,
+    space: GeneSpace,
+    numbers: Numbers,
+    targets: Values,
+    rng: np.random.Generator,
+    features: Features | None = None,
+) -> Fitted:
+    """A predictor of one objective from measured architectures: numbers (n, d), targets (n,), standardised inside.
+
+    `features` are what it sees beside the genes; `takes_features` says which predictors can.
+    """
     family = PREDICTORS[name]
+
+    def inputs_of(rows: Numbers) -> Any:
+        inputs = family.inputs(space, rows)
+        return inputs if features is None or family.extend is None else family.extend(inputs, features(rows))
+
     centre, scale = float(targets.mean()), float(targets.std()) or 1.0
     model = family.make(len(numbers), int(rng.integers(2**31)))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="sklearn")  # an optimum at its bounds is fine
-        model.fit(family.inputs(space, numbers), (targets - centre) / scale)
+        model.fit(inputs_of(numbers), (targets - centre) / scale)
 
     def predict(others: Numbers) -> Values:
-        return np.asarray(model.predict(family.inputs(space, others)) * scale + centre, dtype=float)
+        return np.asarray(model.predict(inputs_of(others)) * scale + centre, dtype=float)
 
     if (spread := family.spread) is None:
         return Fitted(name, predict)
 
     def uncertain(others: Numbers) -> tuple[Values, Values]:
-        mean, deviation = spread(model, family.inputs(space, others))
+        mean, deviation = spread(model, inputs_of(others))
         return mean * scale + centre, deviation * scale
 
     return Fitted(name, predict, uncertain)
@@ -81,8 +101,18 @@ def suits(name: str, space: GeneSpace) -> bool:
     return space.graph is not None or not PREDICTORS[name].needs_graph
 
 
+def takes_features(name: str) -> bool:
+    """Whether a predictor can learn from features beside genes."""
+    return PREDICTORS[name].extend is not None
+
+
 def best_name(
-    names: tuple[PredictorName, ...], space: GeneSpace, numbers: Numbers, targets: Values, rng: np.random.Generator
+    names: tuple[PredictorName, ...],
+    space: GeneSpace,
+    numbers: Numbers,
+    targets: Values,
+    rng: np.random.Generator,
+    features: Features | None = None,
 ) -> PredictorName:
     """The predictor with the best rank correlation (Kendall) on held-out folds; the first where there is too little."""
     from scipy import stats
@@ -95,9 +125,8 @@ def best_name(
         predicted = np.empty(len(numbers))
         for fold in range(FOLDS):
             held_out = folds == fold
-            predicted[held_out] = fit(name, space, numbers[~held_out], targets[~held_out], rng).predict(
-                numbers[held_out]
-            )
+            fitted = fit(name, space, numbers[~held_out], targets[~held_out], rng, features)
+            predicted[held_out] = fitted.predict(numbers[held_out])
         scores.append(float(np.nan_to_num(stats.kendalltau(predicted, targets).statistic)))
     return names[int(np.argmax(scores))]
 
@@ -128,6 +157,16 @@ def _labels(space: GeneSpace, numbers: Numbers) -> Any:
 def _graphs(space: GeneSpace, numbers: Numbers) -> Any:
     starts = range(0, len(numbers), CHUNK)
     return (space.graphs(numbers[start : start + CHUNK]) for start in starts)
+
+
+def _extended_columns(columns: Any, features: Values) -> Any:
+    from nas_lib.predictors.gene_process import with_features
+
+    return with_features(columns, features)
+
+
+def _extended_labels(labels: Any, features: Values) -> Any:
+    return replace(labels, features=features)
 
 
 def _gp_spread(model: Any, inputs: Any) -> tuple[Values, Values]:
@@ -224,8 +263,8 @@ PREDICTORS: Mapping[str, Family] = {
     "stacked": Family(_stacked, _one_hot),
     "boosting": Family(_boosting, _places),
     "forest": Family(_forest, _places, _forest_spread),
-    "gp": Family(_gp, _columns, _gp_spread),
+    "gp": Family(_gp, _columns, _gp_spread, extend=_extended_columns),
     "mlp": Family(_mlp, _one_hot, _bagging_spread),
-    "wl-gp": Family(_wl_gp, _labels, _gp_spread, needs_graph=True),
-    "gnn": Family(_gnn, _graphs, _members_spread, needs_graph=True),
+    "wl-gp": Family(_wl_gp, _labels, _gp_spread, needs_graph=True, extend=_extended_labels),
+    "gnn": Family(_gnn, _graphs, _members_spread, needs_graph=True, extend=None),
 }

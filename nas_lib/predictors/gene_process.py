@@ -6,6 +6,9 @@ are: interactions, which fade with every gene in which the two differ (the expon
 2005, and of Wan et al. 2021, CASMOPOLITAN). All weights have priors, as a fit of 45 weights to 20 points would need
 (maximum a posteriori, as Hvarfner et al. 2024 advise for many dimensions).
 
+Features, such as scores without training, are columns of their own: ordered genes in the interactions, and in the
+linear part each with a weight of its own, so that a score that foretells the objective becomes its learnt prior mean.
+
 Errors of architectures are skewed: a few are far worse than the rest, and how bad they are is of no interest. So
 targets go through one of `WARPS`: the one under which each measured architecture is best foretold from all others.
 """
@@ -13,7 +16,7 @@ targets go through one of `WARPS`: the one under which each measured architectur
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +44,8 @@ class Columns:
     """Shape (n, columns)."""
     genes: NDArray[np.int64]
     """Which gene each column belongs to, numbered without gaps, shape (columns,)."""
+    features: int = 0
+    """How many of the columns, the last ones, are features; each counts as a gene in `genes`."""
 
 
 def columns_of(space: GeneSpace, numbers: Numbers) -> Columns:
@@ -68,6 +73,14 @@ def columns_of(space: GeneSpace, numbers: Numbers) -> Columns:
     if not columns:
         return Columns(np.zeros((len(numbers), 1)), np.zeros(1, dtype=np.int64))
     return Columns(np.array(columns, dtype=float).T, np.unique(genes, return_inverse=True)[1])
+
+
+def with_features(columns: Columns, features: Values) -> Columns:
+    """Columns of the same architectures and, after them, features (n, k) in [0, 1]: d is the square of how far apart
+    two are, as for ordered genes of many options."""
+    count = features.shape[1]
+    genes = np.concatenate([columns.genes, columns.genes.max() + 1 + np.arange(count)])
+    return Columns(np.hstack([columns.values, features]), genes, count)
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,7 @@ class GeneProcess:
     def fit(self, inputs: Columns, targets: Values) -> GeneProcess:
         """Learn from n architectures and their targets (n,), smaller is better."""
         self._middle = inputs.values.mean(axis=0)
-        inputs = Columns(inputs.values - self._middle, inputs.genes)
+        inputs = replace(inputs, values=inputs.values - self._middle)
         self._choose_warp(inputs, targets)
         weights = self._weights_of(inputs, self.warp.of(targets))
         self._posterior = _posterior(inputs, self._standard(self.warp.of(targets)), weights)
@@ -174,7 +187,7 @@ class GeneProcess:
 
     def _choose_warp(self, inputs: Columns, targets: Values) -> None:
         some = evenly(len(targets), COMPARED_ON)
-        part = Columns(inputs.values[some], inputs.genes)
+        part = replace(inputs, values=inputs.values[some])
 
         def left_out(warped: Values) -> Values:
             weights = self._weights_of(part, warped[some])
@@ -185,7 +198,7 @@ class GeneProcess:
     def _weights_of(self, inputs: Columns, warped: Values) -> _Weights:
         self._centre, self._scale = float(warped.mean()), float(warped.std()) or 1.0
         some = evenly(len(warped), LEARNT_FROM)
-        return _learnt(Columns(inputs.values[some], inputs.genes), self._standard(warped)[some])
+        return _learnt(replace(inputs, values=inputs.values[some]), self._standard(warped)[some])
 
     def _standard(self, warped: Values) -> Values:
         return (warped - self._centre) / self._scale
@@ -200,34 +213,44 @@ class _Weights:
     """Variance of the exponential part."""
     additive: float
     """Variance of the linear part."""
+    features: Values = field(default_factory=lambda: np.empty(0))
+    """Variance of the linear part of each feature, shape (features,)."""
 
 
 def _learnt(inputs: Columns, targets: Values) -> _Weights:
     """Weights at the maximum of the posterior, from standardised targets (n,).
 
     Priors, all normal in the logarithm: w_g around 2 / genes (so that two random architectures are about e^-1 alike)
-    with deviation 1; noise around 0.01 of the variance with deviation 2; the two variances around 1 with deviation 2.
+    with deviation 1; noise around 0.01 of the variance with deviation 2; the two variances around 1 with deviation 2;
+    those of features around 1 / features with deviation 2.
     """
     from scipy import linalg, optimize
 
-    count, genes = len(targets), int(inputs.genes.max()) + 1
+    count, genes, features = len(targets), int(inputs.genes.max()) + 1, inputs.features
     columns = [inputs.values[:, inputs.genes == gene] for gene in range(genes)]
     distances = np.stack([_squared(own, own) for own in columns]).reshape(genes, -1)
     linear, identity = _linear(inputs.values, inputs), np.eye(count)
-    expected = np.concatenate([np.full(genes, np.log(2 / genes)), [np.log(1e-2), 0.0, 0.0]])
-    deviation = np.concatenate([np.full(genes, 1.0), [2.0, 2.0, 2.0]])
+    own = _features(inputs.values, inputs).T
+    effects = (own[:, :, None] * own[:, None, :]).reshape(features, count * count)
+    prior = np.full(features, -np.log(max(features, 1)))
+    expected = np.concatenate([np.full(genes, np.log(2 / genes)), [np.log(1e-2), 0.0, 0.0], prior])
+    deviation = np.concatenate([np.full(genes, 1.0), [2.0, 2.0, 2.0], np.full(features, 2.0)])
 
     def loss(logarithms: Values) -> tuple[float, Values]:
-        weights, (noise, interacting, additive) = np.exp(logarithms[:genes]), np.exp(logarithms[genes:])
+        weights, (noise, interacting, additive) = np.exp(logarithms[:genes]), np.exp(logarithms[genes : genes + 3])
+        slopes = np.exp(logarithms[genes + 3 :])
         alike = interacting * np.exp(-(weights @ distances)).reshape(count, count)
         covariance = alike + additive * linear + noise * identity
+        if features:
+            covariance += (slopes @ effects).reshape(count, count)
         lower = linalg.cholesky(covariance, lower=True)
         inverse = linalg.cho_solve((lower, True), identity)
         solved = inverse @ targets
         slope = inverse - np.outer(solved, solved)
-        gradient = np.empty(genes + 3)
+        gradient = np.empty(genes + 3 + features)
         gradient[:genes] = -0.5 * weights * (distances @ (slope * alike).ravel())
-        gradient[genes:] = (
+        gradient[genes + 3 :] = 0.5 * slopes * (effects @ slope.ravel())
+        gradient[genes : genes + 3] = (
             0.5 * noise * np.trace(slope),
             0.5 * (slope * alike).sum(),
             0.5 * additive * (slope * linear).sum(),
@@ -237,8 +260,11 @@ def _learnt(inputs: Columns, targets: Values) -> _Weights:
         return float(value), gradient + apart / deviation
 
     bounds = [(-12.0, 4.0)] * genes + [(np.log(1e-5), 1.0), (-8.0, 5.0), (-8.0, 5.0)]
+    bounds += [(-8.0, 5.0)] * features
     found = optimize.minimize(loss, expected, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
-    return _Weights(np.exp(found.x[:genes]), *(float(number) for number in np.exp(found.x[genes:])))
+    weights = np.exp(found.x)
+    noise, interacting, additive = (float(weight) for weight in weights[genes : genes + 3])
+    return _Weights(weights[:genes], noise, interacting, additive, features=weights[genes + 3 :])
 
 
 @dataclass(frozen=True)
@@ -264,6 +290,7 @@ class _Posterior:
         parts = [np.empty(0)]
         for rows in chunks:
             own = self.weights.interacting + self.weights.additive * _norm(rows, self.inputs)
+            own = own + _features(rows, self.inputs) ** 2 @ self.weights.features
             covariance = _covariance(rows, self.inputs, self.weights)
             explained = linalg.solve_triangular(self.lower, covariance.T, lower=True)
             parts.append(np.sqrt(np.maximum(own - (explained**2).sum(axis=0), 1e-12)))
@@ -285,7 +312,10 @@ def _covariance(rows: Values, inputs: Columns, weights: _Weights) -> Values:
     scale = np.sqrt(weights.genes)[inputs.genes]
     apart = _squared(rows * scale, inputs.values * scale)
     interacting = weights.interacting * np.exp(-apart)
-    return np.asarray(interacting + weights.additive * _linear(rows, inputs))
+    covariance = interacting + weights.additive * _linear(rows, inputs)
+    if inputs.features:
+        covariance += (_features(rows, inputs) * weights.features) @ _features(inputs.values, inputs).T
+    return np.asarray(covariance)
 
 
 def _squared(rows: Values, others: Values) -> Values:
@@ -295,10 +325,25 @@ def _squared(rows: Values, others: Values) -> Values:
 
 
 def _linear(rows: Values, inputs: Columns) -> Values:
-    """Products (n, measured) of centred rows with the measured ones, in units of which a random one has about 1."""
-    return np.asarray(rows @ inputs.values.T * (2 / (inputs.genes.max() + 1)))
+    """Products (n, measured) of centred rows with the measured ones, in units of which a random one has about 1;
+    features left out."""
+    genes, scale = _genes(inputs)
+    return np.asarray(rows[:, genes] @ inputs.values[:, genes].T * scale)
 
 
 def _norm(rows: Values, inputs: Columns) -> Values:
     """The product of each row with itself, in the same units, shape (n,)."""
-    return np.asarray((rows**2).sum(axis=1) * (2 / (inputs.genes.max() + 1)))
+    genes, scale = _genes(inputs)
+    return np.asarray((rows[:, genes] ** 2).sum(axis=1) * scale)
+
+
+def _genes(inputs: Columns) -> tuple[slice, float]:
+    """The columns that are no features, and two over the number of their genes."""
+    return slice(inputs.values.shape[1] - inputs.features), 2 / (int(inputs.genes.max()) + 1 - inputs.features)
+
+
+def _features(rows: Values, inputs: Columns) -> Values:
+    """Features of centred rows in units of their deviation among the measured ones, shape (n, features)."""
+    first = inputs.values.shape[1] - inputs.features
+    deviation = inputs.values[:, first:].std(axis=0)
+    return np.asarray(rows[:, first:] / np.where(deviation > 0, deviation, 1.0))

@@ -7,7 +7,8 @@ often they have the same labels (Ru et al. 2021, NAS-BOWL, do so with the labels
 
 As in `gene_process` the covariance has two parts: one is linear in the counts of labels, the other fades with the
 distance between them. Every refinement has a weight of its own in both, found with the others at the maximum of the
-posterior, which is how many refinements count is learnt.
+posterior, which is how many refinements count is learnt. So does every feature that an architecture has beside its
+graph, such as a score without training.
 """
 
 from __future__ import annotations
@@ -35,10 +36,25 @@ CHUNK = 2000
 """Architectures drawn or predicted at once."""
 
 
-def labels_of(space: GeneSpace, numbers: Numbers) -> Labels:
-    """Labels of the nodes of architectures (n, d) after 0, 1, ... refinements, shape (refinements + 1, n, v)."""
+@dataclass(frozen=True)
+class Labelled:
+    """Architectures as the labels of their nodes."""
+
+    labels: Labels
+    """After 0, 1, ... refinements, shape (refinements + 1, n, v)."""
+    features: Values
+    """What else is known of them, shape (n, k); k may be 0."""
+
+    def at(self, rows: slice | NDArray[np.int64]) -> Labelled:
+        """Some of the architectures."""
+        return Labelled(self.labels[:, rows], self.features[rows])
+
+
+def labels_of(space: GeneSpace, numbers: Numbers) -> Labelled:
+    """Labels of the nodes of architectures (n, d), without features."""
     starts = range(0, max(len(numbers), 1), CHUNK)
-    return np.concatenate([refined(space.graphs(numbers[start : start + CHUNK])) for start in starts], axis=1)
+    labels = [refined(space.graphs(numbers[start : start + CHUNK])) for start in starts]
+    return Labelled(np.concatenate(labels, axis=1), np.empty((len(numbers), 0)))
 
 
 def refined(graphs: Graphs, refinements: int = REFINEMENTS) -> Labels:
@@ -67,14 +83,14 @@ def _mixed(labels: Labels) -> Labels:
 
 
 class GraphProcess:
-    """The process of one objective: scikit-learn's `fit` and `predict`, on labels as `labels_of` gives them."""
+    """The process of one objective: scikit-learn's `fit` and `predict`, on what `labels_of` gives."""
 
-    def fit(self, labels: Labels, targets: Values) -> GraphProcess:
+    def fit(self, inputs: Labelled, targets: Values) -> GraphProcess:
         """Learn from n architectures and their targets (n,), smaller is better."""
         some = evenly(len(targets), LEARNT_FROM)
-        self._bags = _bags(labels)
-        parts = _parts(self._bags, *_compared(self._bags, labels))
-        inverse = _inverted(parts, _expected(len(labels)))
+        self._bags, self._features = _bags(inputs.labels), _standardised(inputs.features)
+        parts = self._parts(inputs.features, *_compared(self._bags, inputs.labels))
+        inverse = _inverted(parts, self._expected())
 
         def left_out(warped: Values) -> Values:
             standard = self._standard(warped)
@@ -83,18 +99,18 @@ class GraphProcess:
         self.warp = best_warp(targets, left_out)
         standard = self._standard(self.warp.of(targets))
         learnt_from = _Parts(parts.linear[:, some[:, None], some], parts.apart[:, some[:, None], some])
-        self._weights = _learnt(learnt_from, standard[some])
+        self._weights = _learnt(learnt_from, standard[some], self._expected())
         self._inverse = _inverted(parts, self._weights)
         self._solved = self._inverse @ standard
         return self
 
-    def predict(self, labels: Labels) -> Values:
+    def predict(self, inputs: Labelled) -> Values:
         """Expected targets (n,): the inverse warp of the warped mean."""
-        return self.warp.back(self._warped(labels, deviation=False)[0])
+        return self.warp.back(self._warped(inputs, deviation=False)[0])
 
-    def uncertain(self, labels: Labels) -> tuple[Values, Values]:
+    def uncertain(self, inputs: Labelled) -> tuple[Values, Values]:
         """Expected targets (n,) and half the distance between those one standard deviation up and down, with noise."""
-        mean, deviation = self._warped(labels, deviation=True)
+        mean, deviation = self._warped(inputs, deviation=True)
         deviation = np.sqrt(deviation**2 + np.exp(self._weights[-1]) * self._scale**2)
         span = self.warp.back(mean + deviation) - self.warp.back(mean - deviation)
         return self.warp.back(mean), span / 2
@@ -103,21 +119,60 @@ class GraphProcess:
         self._centre, self._scale = float(warped.mean()), float(warped.std()) or 1.0
         return (warped - self._centre) / self._scale
 
-    def _warped(self, labels: Labels, *, deviation: bool) -> tuple[Values, Values]:
-        """Mean and standard deviation (n,) of warped targets, noise left out; equal graphs are predicted once."""
-        _, first, place = np.unique(np.sort(labels[-1], axis=1), axis=0, return_index=True, return_inverse=True)
-        labels = labels[:, first]
-        mean, variance = np.empty(labels.shape[1]), np.ones(labels.shape[1])
-        for start in range(0, labels.shape[1], CHUNK):
+    def _parts(self, features: Values, products: Values, norms: Values) -> _Parts:
+        """Of n architectures with the measured ones: per refinement, then per feature, (refinements + 1 + k, n, m)."""
+        parts = _parts(self._bags, products, norms)
+        others, own = self._features(features).T[:, :, None], self._features.measured.T[:, None, :]
+        apart = (others - own) ** 2 / 2
+        return _Parts(np.concatenate([parts.linear, others * own]), np.concatenate([parts.apart, apart]))
+
+    def _expected(self) -> Values:
+        return _expected(len(self._bags.words), self._features.measured.shape[1])
+
+    def _warped(self, inputs: Labelled, *, deviation: bool) -> tuple[Values, Values]:
+        """Mean and standard deviation (n,) of warped targets, noise left out; what is equal is predicted once."""
+        known = np.hstack([np.sort(inputs.labels[-1], axis=1), np.ascontiguousarray(inputs.features).view(np.uint64)])
+        _, first, place = np.unique(known, axis=0, return_index=True, return_inverse=True)
+        inputs = inputs.at(first)
+        mean, variance = np.empty(len(first)), np.ones(len(first))
+        for start in range(0, len(first), CHUNK):
             rows = slice(start, start + CHUNK)
-            products, norms = _compared(self._bags, labels[:, rows])
-            covariance = _covariance(_parts(self._bags, products, norms), self._weights)
+            some = inputs.at(rows)
+            products, norms = _compared(self._bags, some.labels)
+            covariance = _covariance(self._parts(some.features, products, norms), self._weights)
             mean[rows] = covariance @ self._solved
             if deviation:
                 explained = ((covariance @ self._inverse) * covariance).sum(axis=1)
-                variance[rows] = _own(self._bags, products, norms, self._weights) - explained
+                variance[rows] = self._own(some.features, products, norms) - explained
         mean, deviations = mean * self._scale + self._centre, np.sqrt(np.maximum(variance, 1e-12)) * self._scale
         return mean[place.ravel()], deviations[place.ravel()]
+
+    def _own(self, features: Values, products: Values, norms: Values) -> Values:
+        """Of n architectures with themselves, noise left out, shape (n,)."""
+        levels = len(norms)
+        graphs = np.exp(self._weights[:levels]) @ _centred_norms(self._bags, products, norms)
+        slopes = np.exp(self._weights[levels : levels + features.shape[1]])
+        return np.asarray(graphs + self._features(features) ** 2 @ slopes + np.exp(self._weights[-2]))
+
+
+@dataclass(frozen=True)
+class _Standardised:
+    """Features in units of their deviation from their mean, among measured architectures."""
+
+    mean: Values
+    deviation: Values
+    measured: Values
+    """Of the measured architectures, shape (measured, k)."""
+
+    def __call__(self, features: Values) -> Values:
+        """Of architectures with features (n, k)."""
+        return (features - self.mean) / self.deviation
+
+
+def _standardised(features: Values) -> _Standardised:
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1.0)
+    return _Standardised(mean, deviation, (features - mean) / deviation)
 
 
 # --- bags of labels ------------------------------------------------------------------------------
@@ -180,7 +235,7 @@ def _compared(bags: _Bags, labels: Labels) -> tuple[Values, Values]:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What weights are multiplied with, per refinement; shapes (refinements + 1, n, measured)."""
+    """What weights are multiplied with, per refinement and feature; shapes (levels, n, measured)."""
 
     linear: Values
     """Products of centred counts, in units of which a measured architecture has 1 with itself on average."""
@@ -195,9 +250,10 @@ def _parts(bags: _Bags, products: Values, norms: Values) -> _Parts:
     return _Parts(centred / bags.linear[:, None, None], apart / bags.distance[:, None, None])
 
 
-def _expected(levels: int) -> Values:
-    """Expected logarithms of the weights: linear per refinement, distance per refinement, interacting, noise."""
-    return np.concatenate([np.full(2 * levels, -np.log(levels)), [0.0, np.log(1e-2)]])
+def _expected(levels: int, features: int) -> Values:
+    """Expected logarithms of the weights: linear per refinement and feature, distance likewise, interacting, noise."""
+    each = np.concatenate([np.full(levels, -np.log(levels)), np.full(features, -np.log(max(features, 1)))])
+    return np.concatenate([each, each, [0.0, np.log(1e-2)]])
 
 
 def _covariance(parts: _Parts, weights: Values) -> Values:
@@ -213,10 +269,10 @@ def _interacting(parts: _Parts, weights: Values) -> Values:
     return np.asarray(np.exp(weights[-2] - apart))
 
 
-def _own(bags: _Bags, products: Values, norms: Values, weights: Values) -> Values:
-    """Of n architectures with themselves, noise left out, shape (n,)."""
+def _centred_norms(bags: _Bags, products: Values, norms: Values) -> Values:
+    """Products of n architectures with themselves, as in `_Parts.linear`, shape (refinements + 1, n)."""
     centred = norms - 2 * products.mean(axis=2) + bags.middle.mean(axis=1)[:, None]
-    return np.asarray(np.exp(weights[: len(norms)]) @ (centred / bags.linear[:, None]) + np.exp(weights[-2]))
+    return np.asarray(centred / bags.linear[:, None])
 
 
 def _noise(weights: Values, count: int) -> Values:
@@ -231,18 +287,17 @@ def _inverted(parts: _Parts, weights: Values) -> Values:
     return np.asarray(linalg.cho_solve((linalg.cholesky(covariance, lower=True), True), np.eye(len(covariance))))
 
 
-def _learnt(parts: _Parts, targets: Values) -> Values:
+def _learnt(parts: _Parts, targets: Values, expected: Values) -> Values:
     """Logarithms of the weights at the maximum of the posterior, from standardised targets (n,).
 
-    Priors, all normal in the logarithm: each weight of a refinement around one over their number, with deviation 2 in
-    the linear part and 1.5 in the other; the variance of the other around 1 with deviation 2; noise around 0.01 of
-    the variance with deviation 2.
+    Priors, all normal in the logarithm, around `expected`: each weight of a refinement or feature around one over the
+    number of these, with deviation 2 in the linear part and 1.5 in the other; the variance of the other around 1 with
+    deviation 2; noise around 0.01 of the variance with deviation 2.
     """
     from scipy import linalg, optimize
 
     count, levels = len(targets), len(parts.linear)
     linear, apart = parts.linear.reshape(levels, -1), parts.apart.reshape(levels, -1)
-    expected = _expected(levels)
     deviation = np.concatenate([np.full(levels, 2.0), np.full(levels, 1.5), [2.0, 2.0]])
 
     def loss(weights: Values) -> tuple[float, Values]:

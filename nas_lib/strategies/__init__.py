@@ -50,17 +50,21 @@ EXTRAS = {"age-moea": ("numba", "age-moea"), "tpe": ("optuna", "optuna")}
 """Strategy -> the package it needs that is not always there, and the extra of ours that brings it."""
 
 
+ADDED = ("filter", "features", "prior")
+"""Settings that strategies did not always have, and that do nothing by default."""
+
+
 def scores_of(strategy: Strategy) -> list[str]:
     """Names of the scores without training that a strategy's settings ask for."""
-    rule = strategy.filter
-    return [*getattr(strategy, "scores", ()), *(rule.scores if rule else ())]
+    rule, prior = strategy.filter, getattr(strategy, "prior", None)
+    own = (*getattr(strategy, "scores", ()), *getattr(strategy, "features", ()))
+    return [*own, *([prior] if prior else ()), *(rule.scores if rule else ())]
 
 
 def content_of(strategy: StrategySettings) -> dict[str, Any]:
-    """The settings of a strategy as plain data; a filter only where there is one, as before there were any."""
+    """The settings of a strategy as plain data; what was added later only where it says something."""
     content: dict[str, Any] = json.loads(strategy.model_dump_json())
-    if content["filter"] is None:
-        del content["filter"]
+    content = {key: value for key, value in content.items() if value or key not in ADDED}
     return {"name": content.pop("name"), "label": content.pop("label"), **content}
 
 

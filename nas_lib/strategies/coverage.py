@@ -17,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StrictInt
 
-from nas_lib.predictors import Values
-from nas_lib.predictors.gene_process import GeneProcess, columns_of
+from nas_lib.predictors import Features, Values
+from nas_lib.predictors.gene_process import Columns, GeneProcess, columns_of, with_features
 from nas_lib.spaces.genes import Numbers
 from nas_lib.strategies.bayesian import initial_design
 from nas_lib.strategies.evolution import known, space_of, suggested, taken
-from nas_lib.strategies.linas import foretold, searched
+from nas_lib.strategies.features import features_of
+from nas_lib.strategies.linas import POOL, foretold, searched
 from nas_lib.strategies.request import Request, Suggestion
-from nas_lib.strategies.settings import StrategyBase
+from nas_lib.strategies.settings import FeatureNames, StrategyBase
 
 GOALS = 1000
 """Goals that proposals are to reach."""
@@ -49,8 +50,9 @@ class Coverage(StrategyBase):
     batch: StrictInt = Field(default=10, ge=1)
     """Most proposals of a round: what is left of a larger round stays empty, so that the next one knows more."""
     caution: tuple[Annotated[float, Field(ge=0, le=10)], ...] = Field(default=(0.3, 1.0), min_length=1)
-    """What the predictions' standard deviations are multiplied by: 0 trusts predictions, more explores. Of several, each
-    chooses an equal part of a batch: little caution is quick at first, and stops early where genes interact."""
+    """What the predictions' standard deviations are multiplied by: 0 trusts predictions, more explores. Of several,
+    each chooses an equal part of a batch: little caution is quick at first, and stops early where genes interact."""
+    features: FeatureNames = ()
 
     needs: ClassVar[frozenset[str]] = frozenset({"genes"})
     objectives: ClassVar[tuple[int, int | None]] = (1, None)
@@ -63,8 +65,13 @@ class Coverage(StrategyBase):
         wanted = min(self.batch, request.count - len(suggestions))
         if suggestions or not len(numbers):
             return suggestions
-        model = _learnt(request)
+        features = features_of(request, self.features)
+        model = _learnt(request, features if request.free_scores else None)
         rows, mean = _shortlist(request, model)
+        if features is not None and not request.free_scores:
+            rows = rows[np.argsort(_behind(mean), kind="stable")[:POOL]]
+            model = _learnt(request, features)
+            mean = model.mean(rows)
         deviation = model.deviation(rows)
         places: list[int] = []
         for number, caution in enumerate(self.caution, start=1):
@@ -94,9 +101,14 @@ class _Model:
     """Option numbers (n, d) -> objectives (n, m)."""
 
 
-def _learnt(request: Request) -> _Model:
+def _learnt(request: Request, features: Features | None) -> _Model:
     space, (numbers, values) = space_of(request), known(request)
-    inputs = columns_of(space, numbers)
+
+    def inputs_of(rows: Numbers) -> Columns:
+        columns = columns_of(space, rows)
+        return columns if features is None else with_features(columns, features(rows))
+
+    inputs = inputs_of(numbers)
     processes = {
         place: GeneProcess().fit(inputs, values[:, place])
         for place, name in enumerate(request.objectives)
@@ -110,7 +122,7 @@ def _learnt(request: Request) -> _Model:
         ends[place] = process.warp.of(references[place : place + 1])[0]
 
     def mean(rows: Numbers) -> Values:
-        others = columns_of(space, rows)
+        others = inputs_of(rows)
         columns = [
             processes[place].mean(others) if place in processes else request.exact[name](rows)
             for place, name in enumerate(request.objectives)
@@ -118,7 +130,7 @@ def _learnt(request: Request) -> _Model:
         return np.stack(columns, axis=1)
 
     def deviation(rows: Numbers) -> Values:
-        others, found = columns_of(space, rows), np.zeros((len(rows), len(ends)))
+        others, found = inputs_of(rows), np.zeros((len(rows), len(ends)))
         for place, process in processes.items():
             found[:, place] = process.deviation(others)
         return found

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, model_validator
 
 from nas_lib import pareto, predictors
-from nas_lib.predictors import PredictorName, Values
+from nas_lib.predictors import Features, PredictorName, Values
 from nas_lib.spaces.genes import Numbers
 from nas_lib.strategies.bayesian import initial_design
 from nas_lib.strategies.evolution import (
@@ -30,8 +30,9 @@ from nas_lib.strategies.evolution import (
     survival_of,
     taken,
 )
+from nas_lib.strategies.features import features_of
 from nas_lib.strategies.request import Request, Suggestion
-from nas_lib.strategies.settings import StrategyBase
+from nas_lib.strategies.settings import FeatureNames, StrategyBase
 
 Predict = Callable[[Numbers], Values]
 POOL = 300
@@ -51,6 +52,7 @@ class LINAS(StrategyBase):
     """Of the inner search, where the space is too large to be listed."""
     predictor: Literal[PredictorName, "auto"] = "gp"
     """What predicts the objectives."""
+    features: FeatureNames = ()
     selection: Literal["hypervolume", "crowding"] = "hypervolume"
     """What a batch is chosen for: the hypervolume that its predictions add to what is measured; or, as published,
     predicted rank and crowding among those that are not measured."""
@@ -59,25 +61,39 @@ class LINAS(StrategyBase):
     objectives: ClassVar[tuple[int, int | None]] = (2, None)
     keeps_weights: ClassVar[bool] = False
 
+    @model_validator(mode="after")
+    def _features_are_for_predictors_that_take_them(self) -> LINAS:
+        if self.features and self.predictor != "auto" and not predictors.takes_features(self.predictor):
+            allowed = ", ".join(name for name in predictors.PREDICTORS if predictors.takes_features(name))
+            found = f"found features with the predictor {self.predictor}, which takes none"
+            raise ValueError(f"{found}, allowed are auto, {allowed}")
+        return self
+
     def propose(self, request: Request) -> list[Suggestion]:
         """The initial sample, then the unknown architectures that are predicted to be best."""
         suggestions = initial_design(request, self.population)
         if len(suggestions) == request.count:
             return suggestions
         space, seen = space_of(request), taken(request)
-        predict = surrogate(request, self.predictor, self.population)
+        features, wanted = features_of(request, self.features), request.count - len(suggestions)
+        predict = surrogate(request, self.predictor, self.population, features if request.free_scores else None)
         rows, predicted = searched(request, predict, self.population, self.generations)
         new = np.array([key not in seen for key in space.keys(rows)], dtype=bool)
-        wanted = request.count - len(suggestions)
-        order = best_rows(predicted[new], max(wanted, POOL) if self.selection == "hypervolume" else wanted)
+        rows, predicted = rows[new], predicted[new]
+        if features is not None and not request.free_scores:
+            rows = rows[best_rows(predicted, max(wanted, POOL))]
+            predicted = surrogate(request, self.predictor, self.population, features)(rows)
+        order = best_rows(predicted, max(wanted, POOL) if self.selection == "hypervolume" else wanted)
         if self.selection == "hypervolume":
-            order = order[adding_most(request, predicted[new][order], wanted)]
-        found = rows[new][order]
+            order = order[adding_most(request, predicted[order], wanted)]
+        found = rows[order]
         made = suggested(request, lambda *_: found, len(suggestions), "predicted")
-        return suggestions + foretold(request, made, found, predicted[new][order])
+        return suggestions + foretold(request, made, found, predicted[order])
 
 
-def surrogate(request: Request, predictor: Literal[PredictorName, "auto"], first: int) -> Predict:
+def surrogate(
+    request: Request, predictor: Literal[PredictorName, "auto"], first: int, features: Features | None = None
+) -> Predict:
     """A function from option numbers (n, d) to objectives (n, m): computed where they can be, else predicted.
 
     `auto` is settled on the `first` measured architectures, and so remains the same for the whole search.
@@ -91,12 +107,12 @@ def surrogate(request: Request, predictor: Literal[PredictorName, "auto"], first
             continue
         rng = request.rng("predictor", name)
         chosen = (
-            predictors.best_name(cheap, space, numbers[:first], values[:first, place], rng)
+            predictors.best_name(cheap, space, numbers[:first], values[:first, place], rng, features)
             if predictor == "auto"
             else predictor
         )
         rng = request.rng("predictor", name, request.round)
-        columns.append(predictors.fit(chosen, space, numbers, values[:, place], rng).predict)
+        columns.append(predictors.fit(chosen, space, numbers, values[:, place], rng, features).predict)
     return lambda others: np.stack([column(others) for column in columns], axis=1)
 
 

@@ -53,6 +53,8 @@ class Request:
     score: Callable[[Sequence[Genotype], Sequence[str]], np.ndarray] | None = None
     """Genotypes and names of scores without training -> values (n, k), higher is better, not finite where a score does
     not apply or fails; equal questions have equal answers. None: nothing can be scored here."""
+    free_scores: bool = False
+    """Whether scores cost nothing, as those of a table: strategies may ask for those of thousands of architectures."""
     limits: Mapping[str, float] = field(default_factory=dict)
     """Constrained figure -> its largest allowed value. `Evaluation.constraints` holds by how much it is exceeded."""
 

@@ -1,8 +1,18 @@
 """What the settings of all strategies have in common."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from nas_lib.settings import Settings
+
+FeatureNames = Annotated[
+    tuple[str, ...],
+    Field(
+        description="Scores without training that predictors see beside genes, as ranks. Where scores have to be "
+        "computed, only a few hundred architectures compete in each round: those that genes alone predict to be best."
+    ),
+]
 
 
 class Filter(Settings):
