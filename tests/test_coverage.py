@@ -45,6 +45,12 @@ def test_warps_keep_the_order_and_have_an_inverse(name: str) -> None:
     assert made.back(made.of(inside)) == pytest.approx(inside)
 
 
+@pytest.mark.parametrize("name", gene_process.WARPS)
+def test_targets_that_are_equal_but_for_rounding_are_not_stretched(name: str) -> None:
+    targets = np.array([0.0, 1e-17, 6e-17, 2e-16, 0.3, 1.0])
+    assert np.ptp(warp(name, targets).of(targets)) < 10
+
+
 def test_the_gradient_of_the_fit_is_that_of_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     inputs = Columns(rng.normal(size=(12, 5)), np.array([0, 0, 1, 2, 2]))

@@ -30,6 +30,8 @@ LEARNT_FROM = 300
 """Most architectures from which weights are learnt; the posterior rests on all."""
 COMPARED_ON = 120
 """Most architectures on which warps are compared."""
+LEAST_SCALE = 0.01
+"""Median minus best, in standard deviations, below which it is no unit: rounding errors would be stretched."""
 STEPS = 40
 """Most iterations of L-BFGS."""
 CHUNK = 5000
@@ -93,15 +95,16 @@ class Warp:
 
 
 def warp(name: str, targets: Values) -> Warp:
-    """A warp fitted to targets, smaller is better. z is the distance to the median in units of median minus best.
+    """A warp fitted to targets, smaller is better. z is the distance to the median in units of median minus best, or of
+    the standard deviation where half of the targets are next to the best.
 
     - `none`: z;
     - `clip`: all that is worse than z = 1 counts as 1;
     - `soft`: z up to the median, log(1 + z) above it;
     - `log`: log(1 + 4 (z + 1)), which spreads the best.
     """
-    best, middle = float(targets.min()), float(np.median(targets))
-    scale = middle - best if middle > best else float(targets.std()) or 1.0
+    best, middle, spread = float(targets.min()), float(np.median(targets)), float(targets.std())
+    scale = middle - best if middle - best > LEAST_SCALE * spread else spread or 1.0
 
     def standard(values: Values) -> Values:
         return (values - middle) / scale
