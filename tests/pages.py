@@ -40,6 +40,6 @@ def opened(browser: Any, report: Path, width: int, scheme: str = "light") -> tup
     tab.on("console", lambda message: troubles.append(message.text) if message.type in {"error", "warning"} else None)
     tab.on("pageerror", lambda error: troubles.append(str(error)))
     tab.on("request", lambda request: troubles.append(request.url) if not request.url.startswith(LOCAL) else None)
-    tab.goto(report.resolve().as_uri())
+    tab.goto(report.resolve().as_uri(), timeout=120_000)  # milliseconds; busy machines take long
     tab.wait_for_selector(".chart .main-svg")
     return tab, troubles

@@ -83,7 +83,7 @@ def test_proposing_needs_neither_torch_nor_mlflow(tmp_path: Path) -> None:
 
 
 def test_training_does_without_pytorchs_compiler(tmp_path: Path) -> None:
-    experiment = tiny(tmp_path, budget={"rounds": 1, "proposals": 1, "jobs": 1})
+    experiment = tiny(tmp_path, budget={"rounds": 1, "proposals": 1, "jobs": 1}, finalists={"count": 1})
     (tmp_path / "tiny.json").write_text(experiment.model_dump_json())
     code = (
         "from pathlib import Path\n"
