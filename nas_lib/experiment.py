@@ -25,7 +25,7 @@ from nas_lib.layout import ExperimentFolder
 from nas_lib.scores.names import NAMES
 from nas_lib.settings import Settings
 from nas_lib.spaces import Space, SpaceSettings
-from nas_lib.strategies import StrategySettings, content_of, impossible, other_count, scores_of
+from nas_lib.strategies import StrategySettings, asked_scores, content_of, impossible, other_count
 from nas_lib.strategies.request import Plan
 from nas_lib.tasks import TaskSettings, training_defaults
 from nas_lib.tasks.sequences import SequenceTask
@@ -389,7 +389,7 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
 
 def _unknown_scores(sections: Mapping[str, Any]) -> Iterable[str]:
     for index, strategy in enumerate(sections.get("strategies", ())):
-        for name in scores_of(strategy):
+        for name in asked_scores(strategy):
             if name not in NAMES:
                 found = f"found the score {name!r}{nearest(name, NAMES)}"
                 yield f"strategies.{index} ({strategy.name}): {found}, allowed are {', '.join(NAMES)}"
@@ -488,7 +488,7 @@ def settings_of(experiment: Experiment, label: str) -> dict[str, object]:
     settings |= {f"budget.{key}": content["budget"][key] for key in decisive}
     if "latency" in {*names, *experiment.limits}:
         settings["latency"] = content["latency"]
-    if scores_of(experiment.strategy(label)) or scores_among(names):
+    if asked_scores(experiment.strategy(label)) or scores_among(names):
         settings["scoring"] = content["scoring"]
     return settings
 

@@ -1,9 +1,9 @@
 """Searches of the laboratory by strategies that are given made-up scores."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,32 +14,10 @@ from nas_lib.randomness import generator
 from nas_lib.records import Cost, Evaluation, Genotype, History, Proposal
 from nas_lib.spaces import Space
 from nas_lib.spaces.genes import Gene, GeneSpace, Numbers
-from nas_lib.strategies.request import Plan, Request, Strategy, Suggestion
-from nas_lib.strategies.settings import Filter
+from nas_lib.strategies import asked_scores
+from nas_lib.strategies.request import Plan, Request, Strategy
 
 Score = Callable[[Sequence[Genotype], Sequence[str]], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """A strategy whose requests can be scored."""
-
-    strategy: Strategy
-    score: Score
-    needs: ClassVar[frozenset[str]] = frozenset()
-    objectives: ClassVar[tuple[int, int | None]] = (1, None)
-    keeps_weights: ClassVar[bool] = False
-
-    @property
-    def name(self) -> str:
-        return self.strategy.name
-
-    @property
-    def filter(self) -> Filter | None:
-        return self.strategy.filter
-
-    def propose(self, request: Request) -> list[Suggestion]:
-        return self.strategy.propose(replace(request, score=self.score))
 
 
 def score_of(space: GeneSpace, functions: Mapping[str, Callable[[Numbers], Any]]) -> Score:
@@ -57,7 +35,12 @@ def searched(
 ) -> tuple[History, np.ndarray]:
     """The history of a search and its objectives (n, m)."""
     budget = LaboratoryBudget(evaluations=evaluations, batch=batch)
-    history, _ = search(problem, Scoring(strategy, score), seed, budget)
+
+    def column(name: str, rows: Numbers) -> np.ndarray:
+        return score([problem.space.genotype(row) for row in rows], [name])[:, 0]
+
+    scores = {name: partial(column, name) for name in asked_scores(strategy)}
+    history, _ = search(replace(problem, scores=scores), strategy, seed, budget)
     return history, np.array([[each.objectives[name] for name in problem.objectives] for each in history])
 
 
@@ -66,6 +49,23 @@ def pool_problem(values: np.ndarray) -> Problem:
     space = GeneSpace("pool", (Gene(name="number", options=tuple(range(len(values)))),))
     names = tuple(f"f{place}" for place in range(values.shape[1]))
     return Problem("pool", space, names, lambda numbers: values[numbers[:, 0]], reference=np.ones(values.shape[1]))
+
+
+def request_in(
+    problem: Problem, history: History, score: Score | None, round: int = 0, count: int = 4, epochs: int = 1
+) -> Request:
+    """A request of the laboratory, with scores that are not free."""
+    return Request(
+        space=cast(Space, problem.space),
+        objectives=problem.objectives,
+        history=history,
+        pending=(),
+        round=round,
+        count=count,
+        plan=Plan(rounds=9, proposals=count, lag=1, epochs=epochs),
+        rng=partial(generator, 1),
+        score=score,
+    )
 
 
 def request_of(

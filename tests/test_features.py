@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from typing import cast
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from scipy import optimize, stats
+from scipy import stats
 
 from nas_lib import predictors
 from nas_lib.laboratory import search as laboratory
@@ -19,17 +17,17 @@ from nas_lib.predictors.gene_process import Columns, with_features
 from nas_lib.predictors.graph_process import GraphProcess, Labelled
 from nas_lib.problems import Problem
 from nas_lib.problems.synthetic import Cell
-from nas_lib.randomness import generator
 from nas_lib.records import Genotype, History
 from nas_lib.settings import UserError
-from nas_lib.spaces import Space
 from nas_lib.spaces.genes import Numbers
-from nas_lib.strategies import bayesian, content_of, linas, scores_of
+from nas_lib.strategies import asked_scores, bayesian, content_of, linas
 from nas_lib.strategies.bayesian import BayesianOptimization, ParEGO
 from nas_lib.strategies.coverage import Coverage
 from nas_lib.strategies.linas import LINAS
-from nas_lib.strategies.request import Plan, Request
+from nas_lib.strategies.request import Request
 from nas_lib.strategies.scored import SAMPLE, shares
+from tests.scored import request_in
+from tests.test_coverage import error_of_the_gradient
 
 TAKING = [name for name in PREDICTORS if predictors.takes_features(name) and name != "mlp"]
 """But the slowest, which has the same columns as others."""
@@ -123,16 +121,7 @@ def test_features_are_ordered_genes_in_interactions_and_have_linear_weights_of_t
 def test_the_gradient_of_the_fit_with_features_is_that_of_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     inputs = with_features(Columns(rng.normal(size=(12, 3)), np.array([0, 0, 1])), rng.random((12, 2)))
-    caught = {}
-
-    def look(loss, start, **_):  # type: ignore[no-untyped-def]
-        at = start + rng.normal(scale=0.3, size=len(start))
-        caught["error"] = optimize.check_grad(lambda t: loss(t)[0], lambda t: loss(t)[1], at)
-        return optimize.OptimizeResult(x=start)
-
-    monkeypatch.setattr("scipy.optimize.minimize", look)
-    gene_process._learnt(inputs, rng.normal(size=12))
-    assert caught["error"] < 1e-4
+    assert error_of_the_gradient(inputs, rng.normal(size=12), rng, monkeypatch) < 1e-4
 
 
 def test_equal_graphs_of_different_features_are_told_apart_and_the_effect_goes_beyond_what_was_seen() -> None:
@@ -173,17 +162,7 @@ class Counter:
 
 
 def request_of(problem: Problem, history: History, score: Counter | None, round: int = 2) -> Request:
-    return Request(
-        space=cast(Space, problem.space),
-        objectives=problem.objectives,
-        history=history,
-        pending=(),
-        round=round,
-        count=5,
-        plan=Plan(rounds=9, proposals=5, lag=1, epochs=1),
-        rng=partial(generator, 1),
-        score=score,
-    )
+    return request_in(problem, history, score, round, count=5)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +203,7 @@ def test_a_predictor_that_takes_no_features_is_refused() -> None:
     "strategy", [Coverage(features=("synflo",)), ParEGO(prior="synflo")], ids=lambda each: each.name
 )
 def test_names_of_features_and_priors_are_checked(strategy: Coverage | ParEGO) -> None:
-    assert scores_of(strategy) == ["synflo"]
+    assert asked_scores(strategy) == ["synflo"]
     assert "no score 'synflo', which mine asks for" in str(unfit("cell", lottery(), "mine", strategy))
 
 

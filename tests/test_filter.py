@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,14 +27,14 @@ from nas_lib.records import Evaluation, History, Proposal
 from nas_lib.scores.catalogue import SCORES
 from nas_lib.scores.names import NAMES
 from nas_lib.search import Search
-from nas_lib.spaces import Space
 from nas_lib.spaces.generator import GeneratorSpace
 from nas_lib.strategies.evolution import Evolution
 from nas_lib.strategies.filtered import proposed
 from nas_lib.strategies.hyperband import Hyperband
 from nas_lib.strategies.random_search import RandomSearch
-from nas_lib.strategies.request import Plan, Request, Suggestion
+from nas_lib.strategies.request import Request, Suggestion
 from nas_lib.strategies.settings import Filter
+from tests.scored import request_in
 from tests.test_search import history_of, tiny
 
 BUDGET = LaboratoryBudget(evaluations=12, batch=4)
@@ -48,17 +48,7 @@ def a_problem() -> Problem:
 
 
 def request_of(problem: Problem, history: History, *, round: int = 0, count: int = 4, epochs: int = 1) -> Request:
-    return Request(
-        space=cast(Space, problem.space),
-        objectives=problem.objectives,
-        history=history,
-        pending=(),
-        round=round,
-        count=count,
-        plan=Plan(rounds=9, proposals=count, lag=1, epochs=epochs),
-        rng=partial(generator, 1),
-        score=partial(laboratory._scores, problem),
-    )
+    return request_in(problem, history, partial(laboratory._scores, problem), round, count, epochs)
 
 
 def a_filter(*scores: str, keep: float = 0.25) -> Filter:

@@ -24,7 +24,7 @@ from nas_lib.problems.nas_bench_nlp import NASBenchNLP
 from nas_lib.problems.table import Table
 from nas_lib.settings import Settings
 from nas_lib.spaces.genes import MOST_LISTED
-from nas_lib.strategies import StrategySettings, content_of, impossible, other_count, scores_of
+from nas_lib.strategies import StrategySettings, asked_scores, content_of, impossible, other_count
 from nas_lib.strategies.request import Plan, Strategy
 
 
@@ -179,7 +179,7 @@ def unfit(title: str, problem: Problem, label: str, strategy: Strategy) -> str |
     predictor = str(getattr(strategy, "predictor", ""))
     if predictor in predictors.PREDICTORS and not predictors.suits(predictor, problem.space):
         return f"problems ({title}): {predictors.NO_GRAPH}, which the predictor {predictor} of {label} learns from"
-    for score in scores_of(strategy):
+    for score in asked_scores(strategy):
         if score not in problem.scores:
             there = f"allowed are {', '.join(problem.scores)}" if problem.scores else "it has none"
             hint = nearest(score, [*problem.scores])

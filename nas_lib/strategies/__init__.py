@@ -54,7 +54,7 @@ ADDED = ("filter", "features", "prior")
 """Settings that strategies did not always have, and that do nothing by default."""
 
 
-def scores_of(strategy: Strategy) -> list[str]:
+def asked_scores(strategy: Strategy) -> list[str]:
     """Names of the scores without training that a strategy's settings ask for."""
     rule, prior = strategy.filter, getattr(strategy, "prior", None)
     own = (*getattr(strategy, "scores", ()), *getattr(strategy, "features", ()))

@@ -8,13 +8,13 @@ from functools import partial
 
 import numpy as np
 
-from nas_lib.records import Genotype, Proposal
+from nas_lib.records import Proposal
 from nas_lib.scores import ranks
 from nas_lib.strategies.request import Request, Strategy, Suggestion
+from nas_lib.strategies.scored import scores_of
 
 Group = tuple[str, int, int | None]
 Key = tuple[str, int]
-Score = Callable[[Sequence[Genotype], Sequence[str]], np.ndarray]
 
 
 def proposed(strategy: Strategy, request: Request) -> list[Suggestion]:
@@ -26,14 +26,12 @@ def proposed(strategy: Strategy, request: Request) -> list[Suggestion]:
     alternative and stays.
 
     Raises:
-        ValueError: there is nothing that scores networks here.
+        UserError: nothing can be scored here.
     """
     first = strategy.propose(request)[: request.count]
     rule = strategy.filter
     if rule is None or not first:
         return first
-    if request.score is None:
-        raise ValueError(f"the filter of {strategy.name} has nothing to ask for scores")
     others = [
         strategy.propose(replace(request, rng=partial(_alternative, request.rng, number)))[: request.count]
         for number in range(1, rule.askings)
@@ -50,7 +48,7 @@ def proposed(strategy: Strategy, request: Request) -> list[Suggestion]:
     for group, places in _groups(request, first, open_places).items():
         pool = [first[place] for place in places]
         pool += [each for other in others for each in other if _group(request, each) == group]
-        chosen = _best(request, request.score, pool, len(places), rule.scores, seen)
+        chosen = _best(request, pool, len(places), rule.scores, seen)
         seen |= {_key_of(request, suggestion) for suggestion in chosen}
         for place, suggestion in zip(places, chosen, strict=True):
             kept[place] = suggestion
@@ -58,7 +56,7 @@ def proposed(strategy: Strategy, request: Request) -> list[Suggestion]:
 
 
 def _best(
-    request: Request, score: Score, pool: Sequence[Suggestion], count: int, names: Sequence[str], seen: set[Key]
+    request: Request, pool: Sequence[Suggestion], count: int, names: Sequence[str], seen: set[Key]
 ) -> list[Suggestion]:
     """`count` suggestions of a pool: the best of those that are new and different, then the others in their order."""
     new: dict[Key, Suggestion] = {}
@@ -67,7 +65,7 @@ def _best(
         if key not in seen:
             new.setdefault(key, suggestion)
     different = list(new.values())
-    values = np.asarray(score([suggestion.genotype for suggestion in different], names), dtype=float)
+    values = scores_of(request, [suggestion.genotype for suggestion in different], names)
     worth = np.mean([ranks(column) for column in values.T], axis=0)
     chosen = [
         replace(different[row], scores=_finite(names, values[row]))

@@ -4,7 +4,7 @@ import subprocess
 from nas_lib.experiment import ATTEMPTS
 from nas_lib.report.figures import figure_names
 from nas_lib.report.tables import table_names
-from nas_lib.strategies import scores_of
+from nas_lib.strategies import asked_scores
 
 EXPERIMENT = CONFIGURATION
 ROUNDS = range(EXPERIMENT.budget.rounds)
@@ -44,7 +44,7 @@ def proposals_needed(wildcards):
 
 def data_needed(wildcards):
     """The data check, before proposals that are chosen by scores of networks on data."""
-    return [FOLDER.data] if scores_of(EXPERIMENT.strategy(wildcards.strategy)) else []
+    return [FOLDER.data] if asked_scores(EXPERIMENT.strategy(wildcards.strategy)) else []
 
 
 def urgency(wildcards):

@@ -9,6 +9,20 @@ from nas_lib.laboratory.settings import Laboratory
 from nas_lib.report.laboratory.results import Results
 from nas_lib.report.tables import Row, write_table
 
+WAITING = (
+    "strategy",
+    "seeds",
+    "reached",
+    "evaluations",
+    "low",
+    "high",
+    "against",
+    "speed_up_at_least",
+    "speed_up_at_most",
+    "speed_up_low",
+    "speed_up_high",
+)
+"""What is told of evaluations to something, see `_waiting`."""
 COLUMNS: Mapping[str, Sequence[str]] = {
     "problems": ("problem", "objective", "unit", "reference", "denominator", "exact", "front"),
     "searches": (
@@ -52,17 +66,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
         "problem",
         "target",
         "level",
-        "strategy",
-        "seeds",
-        "reached",
-        "evaluations",
-        "low",
-        "high",
-        "against",
-        "speed_up_at_least",
-        "speed_up_at_most",
-        "speed_up_low",
-        "speed_up_high",
+        *WAITING,
     ),
     "best": (
         "problem",
@@ -70,17 +74,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
         "members",
         "architectures",
         "expected",
-        "strategy",
-        "seeds",
-        "reached",
-        "evaluations",
-        "low",
-        "high",
-        "against",
-        "speed_up_at_least",
-        "speed_up_at_most",
-        "speed_up_low",
-        "speed_up_high",
+        *WAITING,
         "mean",
         "mean_low",
         "mean_high",
