@@ -471,13 +471,14 @@ def test_a_candidate_whose_owner_is_dead_is_taken_over(tmp_path: Path) -> None:
     work = tmp_path / "candidate"
     owner = multiprocessing.get_context("spawn").Process(target=train_once, args=(work,))
     owner.start()
-    while not (tmp_path / "trainings").exists():
+    trainings = tmp_path / "trainings"
+    while not (trainings.exists() and trainings.read_text()):
         time.sleep(0.02)
     assert owner.pid is not None
     os.kill(owner.pid, signal.SIGKILL)
     owner.join(60)
     train_once(work)
-    assert (tmp_path / "trainings").read_text() == "xx"
+    assert trainings.read_text() == "xx"
     assert json.loads((work / "evaluation.json").read_text())["status"] == "ok"
 
 

@@ -133,7 +133,7 @@ def scale_of(values: Array) -> Scale:
     """
     from scipy.stats import skew
 
-    logarithmic = bool(values.min() > 0 and abs(skew(np.log(values))) < abs(skew(values)))
+    logarithmic = bool(0 < values.min() < values.max() and abs(skew(np.log(values))) < abs(skew(values)))
     values = np.log(values) if logarithmic else values
     return Scale(logarithmic, float(values.mean()), float(values.std()) or 1.0)
 
