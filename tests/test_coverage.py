@@ -1,5 +1,7 @@
 """Coverage: the process on genes against a library and by hand, and batches that cover the hypervolume left open."""
 
+from types import SimpleNamespace
+
 import moocore
 import numpy as np
 import pytest
@@ -110,7 +112,50 @@ def test_a_batch_covers_goals_greedily_and_does_not_take_the_same_twice() -> Non
     exact = np.zeros((4, 2))
     # The first reaches two goals, the third the one that is left, though the second alone reaches as many as it.
     assert coverage._covering(goals, mean, exact, 2) == [0, 2]
-    assert sorted(coverage._covering(goals, mean, exact, 9)) == [0, 1, 2, 3]
+    assert coverage._covering(goals, mean, exact, 9) == [0, 2]
+    assert coverage._covering(goals, mean, exact, 2, [0]) == [0, 2]
+
+
+def goals_of(front: Values, hopes: Values) -> Values:
+    """Goals between a front and certain predictions, reference value 1."""
+    request = SimpleNamespace(rng=lambda *_: np.random.default_rng(3), round=1)
+    model = SimpleNamespace(values=front, references=np.ones(front.shape[1]))
+    return coverage._goals(request, model, hopes, np.zeros_like(hopes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_goals_are_uniform_where_hopes_reach_and_the_front_does_not(objectives: int) -> None:
+    rng = np.random.default_rng(1)
+    front, hopes = rng.uniform(0.3, 1, size=(30, objectives)), rng.uniform(0.2, 1, size=(200, objectives))
+    points = rng.uniform(size=(100_000, objectives))
+    inside = [(members[None] <= points[:, None]).all(axis=2).any(axis=1) for members in (hopes, front)]
+    expected, found = points[inside[0] & ~inside[1]], goals_of(front, hopes)
+    assert len(found) == coverage.GOALS
+    assert found.mean(axis=0) == pytest.approx(expected.mean(axis=0), abs=0.02)
+    assert found.std(axis=0) == pytest.approx(expected.std(axis=0), abs=0.02)
+
+
+def test_there_are_as_many_goals_where_little_is_left_to_gain() -> None:
+    front = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
+    hopes = front - 0.005
+    found = goals_of(front, hopes)
+    assert len(found) == coverage.GOALS
+    assert (hopes[None] <= found[:, None]).all(axis=2).any(axis=1).all()
+    assert not (front[None] <= found[:, None]).all(axis=2).any()
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_what_a_front_leaves_open_is_divided_without_gap_or_overlap(objectives: int) -> None:
+    points = np.random.default_rng(0).uniform(size=(40, objectives))
+    front = points[moocore.is_nondominated(points)]
+    lows, ends = coverage._left_open(front, np.zeros(objectives), np.ones(objectives))
+    left = 1 - float(moocore.hypervolume(front, ref=np.ones(objectives)))
+    assert (ends - lows).prod(axis=1).sum() == pytest.approx(left)
+    assert not (front[None] < ends[:, None]).all(axis=2).any()
+
+
+def test_what_the_front_reaches_is_no_hope() -> None:
+    assert goals_of(np.array([[0.2, 0.2]]), np.array([[0.2, 0.2], [0.3, 0.4], [0.1, 1.5]])).shape == (0, 2)
 
 
 def test_chances_of_goals_are_those_of_independent_normals() -> None:

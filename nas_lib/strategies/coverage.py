@@ -9,7 +9,7 @@ batch is chosen greedily: a goal counts by the probability that none chosen so f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -33,6 +33,8 @@ DRAWN = 8192
 """Points drawn at once, of which those that can be goals are kept."""
 DRAWINGS = 8
 """Most times points are drawn."""
+MOST_BOXES = 3000
+"""Into which what the front leaves open is divided: enough for two hundred members and three objectives."""
 SHORTLIST = 4000
 """Architectures that compete for a batch: the best predicted ones."""
 POPULATION, GENERATIONS = 100, 40
@@ -76,9 +78,9 @@ class Coverage(StrategyBase):
         places: list[int] = []
         for number, caution in enumerate(self.caution, start=1):
             goals = _goals(request, model, mean, caution * deviation)
-            part = wanted * number // len(self.caution) - len(places)
-            others = _covering(goals, mean, caution * deviation, len(places) + part)
-            places += [place for place in others if place not in places][:part]
+            places = _covering(goals, mean, caution * deviation, wanted * number // len(self.caution), places)
+        others = np.argsort(_behind(mean), kind="stable")
+        places += [place for place in others.tolist() if place not in places][: wanted - len(places)]
         chosen = rows[places]
         made = [Suggestion(space_of(request).genotype(row), "coverage") for row in chosen]
         made = foretold(request, made, chosen, model.expected(chosen))
@@ -172,29 +174,59 @@ def _behind(values: Values) -> Values:
 
 
 def _goals(request: Request, model: _Model, mean: Values, deviation: Values) -> Values:
-    """Points (k, m) that no measured architecture reaches and some may, at mean less two deviations."""
+    """Points (k, m) that no measured architecture reaches and some may, at mean less two deviations: uniform in the
+    region of all of them, which may be thin."""
     import moocore
     from scipy.stats import qmc
 
-    if not len(mean):
-        return np.empty((0, len(model.references)))
+    count = len(model.references)
     front = model.values[moocore.is_nondominated(model.values, keep_weakly=False)]
-    hopes = mean - 2 * deviation
-    hopes = hopes[moocore.is_nondominated(hopes, keep_weakly=False)]
-    low = hopes.min(axis=0)
     beyond = front.max(axis=0) + BEYOND * np.ptp(front, axis=0)
-    high = np.maximum(np.where(np.isnan(model.references), beyond, model.references), low)
-    draw = qmc.Sobol(len(low), rng=request.rng("goals", request.round))
-    found, count = [np.empty((0, len(low)))], 0
+    high = np.where(np.isnan(model.references), beyond, model.references)
+    hopes = mean - 2 * deviation
+    hopes = hopes[(hopes < high).all(axis=1) & ~_reached(hopes, front)]
+    if not len(hopes):
+        return np.empty((0, count))
+    hopes = hopes[moocore.is_nondominated(hopes, keep_weakly=False)]
+    lows, ends = _left_open(front, hopes.min(axis=0), high)
+    best = np.full_like(lows, np.inf)
+    for hope in hopes:
+        reaches = (hope < ends).all(axis=1)
+        best[reaches] = np.minimum(best[reaches], hope)
+    lows = np.maximum(lows, best)
+    sizes = np.maximum(ends - lows, 0.0)
+    shares = np.cumsum(sizes.prod(axis=1))
+    draw = qmc.Sobol(count + 1, rng=request.rng("goals", request.round))
+    found: Values = np.empty((0, count))
     for _ in range(DRAWINGS):
-        points = low + (high - low) * draw.random(DRAWN)
-        points = points[~_reached(points, front)]
-        points = points[_reached(points, hopes)]
-        found.append(points)
-        count += len(points)
-        if count >= GOALS:
+        numbers = draw.random(DRAWN)
+        boxes = np.searchsorted(shares[:-1], numbers[:, 0] * shares[-1], side="right")
+        points = lows[boxes] + sizes[boxes] * numbers[:, 1:]
+        found = np.concatenate([found, points[_reached(points, hopes) & ~_reached(points, front)]])
+        if len(found) >= GOALS:
             break
-    return np.concatenate(found)[:GOALS]
+    return found[:GOALS]
+
+
+def _left_open(front: Values, low: Values, high: Values) -> tuple[Values, Values]:
+    """What a front (n, m) leaves open of the box between two points (m,), as boxes that do not overlap: their best and
+    their worst corners, each (boxes, m). Some of them hold points that the front reaches if there are too many."""
+    lows, ends = low[None].copy(), high[None].copy()
+    for member in front:
+        cut = (member < ends).all(axis=1)
+        pieces = [(lows[~cut], ends[~cut])]
+        low, end = lows[cut], ends[cut]
+        for place, value in enumerate(member):
+            ahead = low[:, place] < value
+            piece = end[ahead].copy()
+            piece[:, place] = value
+            pieces.append((low[ahead], piece))
+            low = low.copy()
+            low[:, place] = np.maximum(low[:, place], value)
+        lows, ends = (np.concatenate(each) for each in zip(*pieces, strict=True))
+        if len(lows) > MOST_BOXES:
+            break
+    return lows, ends
 
 
 def _reached(points: Values, by: Values) -> NDArray[np.bool_]:
@@ -205,8 +237,9 @@ def _reached(points: Values, by: Values) -> NDArray[np.bool_]:
     return reached
 
 
-def _covering(goals: Values, mean: Values, deviation: Values, count: int) -> list[int]:
-    """Indices of at most `count` architectures that together are expected to reach most goals, greedily."""
+def _covering(goals: Values, mean: Values, deviation: Values, count: int, before: Sequence[int] = ()) -> list[int]:
+    """Indices of at most `count` architectures that together are expected to reach most goals, greedily, beginning with
+    those chosen `before`. Fewer where no other reaches a goal that is left."""
     from scipy.special import ndtr
 
     chance = np.ones((len(mean), len(goals)), dtype=np.float32)
@@ -216,11 +249,14 @@ def _covering(goals: Values, mean: Values, deviation: Values, count: int) -> lis
             chance *= ndtr((apart / np.maximum(deviation[:, None, place], 1e-9)).astype(np.float32))
         else:
             chance *= apart >= 0
-    open_goals = np.ones(len(goals), dtype=np.float32)
-    chosen: list[int] = []
-    for _ in range(min(count, len(mean))):
+    chosen = list(before)
+    open_goals = np.prod(1 - chance[chosen], axis=0)
+    while len(chosen) < min(count, len(mean)):
         gains = chance @ open_goals
-        gains[chosen] = -1
-        chosen.append(int(gains.argmax()))
-        open_goals *= 1 - chance[chosen[-1]]
+        gains[chosen] = 0
+        best = int(gains.argmax())
+        if gains[best] <= 0:
+            break
+        chosen.append(best)
+        open_goals *= 1 - chance[best]
     return chosen
