@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -103,8 +103,25 @@ def with_gradients(layer: CellLayer, run: object, values: Tensor, states: list[T
     return [outputs, *after, *gradients]
 
 
+def twice_from_x() -> Cell:
+    """x starts the product of a group, and a static product reads another product of x: pieces of one tensor."""
+    blocks = {
+        "wx": Block(("x",), None, "linear_b"),
+        "uh": Block(("h",), None, "linear_b"),
+        "s": Block(("wx", "uh"), "add"),
+        "us": Block(("s",), None, "linear"),
+        "vx": Block(("x",), None, "linear_b"),
+        "vvx": Block(("vx",), None, "linear"),
+        "a": Block(("us", "vvx"), "add"),
+        "h_next": Block(("a",)),
+        "c_next": Block(("c",)),
+    }
+    return checked(Cell(blocks))
+
+
 @settings(max_examples=60, deadline=None)
 @given(cells(), st.integers(1, 4))
+@example(twice_from_x(), 3)
 def test_the_fast_way_equals_block_by_block_with_all_gradients(cell: Cell, steps: int) -> None:
     torch.manual_seed(0)
     layer = CellLayer(cell, 3, 3).double()
