@@ -259,3 +259,16 @@ def test_the_flops_of_a_step_are_those_of_its_matrices_encoder_and_decoder(cell:
     network = RecurrentNetwork(cell, shape, HIDDEN)
     by_hand = 2 * (matrices * HIDDEN * HIDDEN + 4 * HIDDEN + HIDDEN * 4)
     assert measures.forward_cost(network, shape).flops == by_hand
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+def test_mixed_precision_leaves_cells_in_single_precision(tokens: bool) -> None:
+    torch.manual_seed(0)
+    network = RecurrentNetwork(lstm(), SequenceShape(inputs=4, outputs=4, tokens=tokens), HIDDEN, layers=2)
+    inputs = torch.randint(4, (BATCH, STEPS)) if tokens else torch.randn(BATCH, STEPS, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, state = network(inputs)
+        network(inputs, detached(state))[0].float().square().sum().backward()
+    torch.testing.assert_close(mixed.float(), network(inputs)[0], atol=2e-3, rtol=0.05)
+    assert {tensor.dtype for layer in state for tensor in layer} == {torch.float32}
+    assert all(parameter.grad is not None for parameter in network.parameters())

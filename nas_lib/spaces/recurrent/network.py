@@ -122,10 +122,15 @@ class CellLayer(nn.Module):
     def forward(self, values: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Outputs (time, batch, hidden) and the states after the last step.
 
+        Where autocast asks for half precision, it computes in float32 all the same.
+
         Args:
             values: x at all steps, shape (time, batch, inputs).
             states: before the first step, each (batch, hidden).
         """
+        if torch.is_autocast_enabled(values.device.type):
+            with torch.autocast(values.device.type, enabled=False):
+                return self.forward(values.float(), [state.float() for state in states])
         steps, made = len(values), self.made
         known = {INPUT: values}
         done: dict[tuple[Product, ...], Tensor] = {}
