@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from nas_lib.randomness import generator
 from nas_lib.records import Evaluation, Genotype, History, Proposal
@@ -114,6 +115,16 @@ def test_with_ageing_the_youngest_survive_whatever_they_are_worth() -> None:
     children = evaluated(cells(2, seed=9), [(20, 20), (30, 30)], round=1, origin="child")
     pool = _pool(request_of(history + children, 4, 2), Neuroevolution(population=3, survival="age"))
     assert sorted(pool.members.tolist()) == [5, 6, 7]
+
+
+def test_ageing_and_legacy_selection_are_not_asked_for_at_once() -> None:
+    with pytest.raises(ValidationError, match="found survival 'age' beside legacy_selection"):
+        Neuroevolution(survival="age", legacy_selection=True)
+
+
+def test_a_search_begins_with_different_cells() -> None:
+    with pytest.raises(ValidationError, match="repeats a cell"):
+        RecurrentSpace(initial_cells=("rnn", "rnn"))
 
 
 def test_failed_cells_have_no_children() -> None:
