@@ -103,7 +103,8 @@ def test_legacy_selection_draws_from_all_and_prefers_the_crowded() -> None:
     pool = _pool(request_of(history, 4, 1), Neuroevolution(population=3, legacy_selection=True))
     assert pool.members.tolist() == [0, 1, 2, 3, 4, 5]
     assert pool.ranks.tolist() == [0, 0, 0, 0, 0, 1]
-    assert pool.wins[1:4] == pytest.approx([-1 / 2, -1.5 / 2, -1 / 2])  # pymoo takes the mean over objectives
+    # Those of the reference's released formula, halved: pymoo takes the mean over objectives.
+    assert pool.wins[:5] == pytest.approx([np.inf, -1 / 2, -1.5 / 2, -1 / 2, np.inf])
     # Those just cut are drawn from as well, but are not ranked again: the first three survived in order of age.
     children = evaluated(cells(1, seed=9), [(0.5, 0.5)], round=1, origin="child")
     later = _pool(request_of(history + children, 4, 2), Neuroevolution(population=3, legacy_selection=True))

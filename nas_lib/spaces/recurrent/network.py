@@ -182,8 +182,8 @@ class CellLayer(nn.Module):
             if any(self.biases[product] for product in together):
                 bias = _joined([self._bias(self.biases[product], matrix) for product in together])
             found = F.linear(known[products[0].source], matrix, bias)
-            # The loop writes into the pieces that start its groups, while autograd may have kept others: they share no
-            # column, but pieces of `torch.split` would share a count of changes, and the backward pass would be refused.
+            # The loop writes into the pieces that start its groups, while autograd may have kept others. They share no
+            # column, but those of `torch.split` share a count of changes, and the backward pass would be refused.
             sizes = [self.hidden * len(run) for run in runs]
             pieces = torch.unsafe_split_with_sizes(found, sizes, -1) if len(runs) > 1 else [found]
             done.update(zip(runs, pieces, strict=True))
