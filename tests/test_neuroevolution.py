@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from nas_lib.randomness import generator
 from nas_lib.records import Evaluation, Genotype, History, Proposal
@@ -102,7 +103,8 @@ def test_legacy_selection_draws_from_all_and_prefers_the_crowded() -> None:
     pool = _pool(request_of(history, 4, 1), Neuroevolution(population=3, legacy_selection=True))
     assert pool.members.tolist() == [0, 1, 2, 3, 4, 5]
     assert pool.ranks.tolist() == [0, 0, 0, 0, 0, 1]
-    assert pool.wins[1:4] == pytest.approx([-1 / 2, -1.5 / 2, -1 / 2])  # pymoo takes the mean over objectives
+    # Those of the reference's released formula, halved: pymoo takes the mean over objectives.
+    assert pool.wins[:5] == pytest.approx([np.inf, -1 / 2, -1.5 / 2, -1 / 2, np.inf])
     # Those just cut are drawn from as well, but are not ranked again: the first three survived in order of age.
     children = evaluated(cells(1, seed=9), [(0.5, 0.5)], round=1, origin="child")
     later = _pool(request_of(history + children, 4, 2), Neuroevolution(population=3, legacy_selection=True))
@@ -114,6 +116,16 @@ def test_with_ageing_the_youngest_survive_whatever_they_are_worth() -> None:
     children = evaluated(cells(2, seed=9), [(20, 20), (30, 30)], round=1, origin="child")
     pool = _pool(request_of(history + children, 4, 2), Neuroevolution(population=3, survival="age"))
     assert sorted(pool.members.tolist()) == [5, 6, 7]
+
+
+def test_ageing_and_legacy_selection_are_not_asked_for_at_once() -> None:
+    with pytest.raises(ValidationError, match="found survival 'age' beside legacy_selection"):
+        Neuroevolution(survival="age", legacy_selection=True)
+
+
+def test_a_search_begins_with_different_cells() -> None:
+    with pytest.raises(ValidationError, match="repeats a cell"):
+        RecurrentSpace(initial_cells=("rnn", "rnn"))
 
 
 def test_failed_cells_have_no_children() -> None:

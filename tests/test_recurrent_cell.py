@@ -106,8 +106,49 @@ def test_many_reconverging_paths_are_no_circle() -> None:
 def test_genotypes_are_json_and_lose_nothing() -> None:
     for cell in (basic(), gru(), lstm(), cornn(), random_cell(np.random.default_rng(0))):
         assert cell_of(json.loads(json.dumps(genotype_of(cell)))) == cell
-    with pytest.raises(CellError, match="found the keys"):
-        cell_of({"states": [["h", "h_next"]], "blocks": {"h_next": {"from": ["x"]}}})
+
+
+STATES, OUTPUT = [["h", "h_next"]], {"h_next": {"inputs": ["x"]}}
+
+
+@pytest.mark.parametrize(
+    ("genotype", "message"),
+    [
+        ([1], "cell: found [1], allowed are the keys blocks and states"),
+        ({"blocks": OUTPUT}, "cell: found the keys ['blocks'], allowed are the keys blocks and states"),
+        ({"states": STATES, "blocks": []}, "cell: found the blocks [], allowed is one for each name"),
+        ({"states": "h", "blocks": OUTPUT}, "cell: found the states 'h', allowed is a list of [before, after]"),
+        ({"states": [["h"]], "blocks": OUTPUT}, "allowed is a list of [before, after]"),
+        ({"states": STATES, "blocks": {"h_next": {"from": ["x"]}}}, "block h_next: found the keys ['from'], allowed"),
+        ({"states": STATES, "blocks": {"h_next": {"inputs": "x"}}}, "block h_next: found the inputs 'x', allowed is a"),
+        ({"states": STATES, "blocks": {**OUTPUT, 1: {"inputs": ["x"]}}}, "block 1: allowed in names are letters"),
+        ({"states": STATES, "blocks": {"h_next": {"inputs": ["x"], "combination": []}}}, "found the combination []"),
+        ({"states": STATES, "blocks": {"h_next": {"inputs": ["x"], "immutable": 2}}}, "found 2 for immutable"),
+    ],
+)
+def test_data_that_are_no_cell_say_so_in_one_line(genotype: Any, message: str) -> None:
+    with pytest.raises(CellError) as error:
+        cell_of(genotype)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("{", "recipe: is not JSON"),
+        ("[]", "recipe: found list, allowed is node -> op and input"),
+        ({"h_new_0": {"input": ["x"]}}, "node h_new_0: found {'input': ['x']}, allowed are the keys op, input"),
+        ({"h_new_0": {"op": "linear", "input": "x"}}, "allowed are the keys op, input (a list)"),
+        ({"h_new_0": {"op": "swish", "input": ["x"]}}, "node h_new_0: found the op 'swish', allowed are linear"),
+        ({"h_new_0": {"op": "linear", "input": ["y"]}}, "block h_new_0: found the input y, which does not exist"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_one_line(recipe: Any, message: str) -> None:
+    with pytest.raises(CellError) as error:
+        from_recipe(recipe)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def renamed(cell: Cell, rng: np.random.Generator) -> Cell:

@@ -155,9 +155,16 @@ def test_a_change_that_would_cut_the_output_off_is_not_made() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"transformations": {"add_unit": 0}}, {"activations": {"swish": 1}}, {"transformations": {"add": 1}}]
+    "given",
+    [
+        {"transformations": {"add_unit": 0}},
+        {"transformations": {"add": 1}},
+        {"transformations": {"add_unit": 0, "remove_unit": 1}},
+        {"activations": {"swish": 1}},
+        {"activations": {"none": 1}},
+    ],
 )
-def test_frequencies_are_those_of_transformations_and_activations_that_exist(given: dict[str, dict[str, int]]) -> None:
+def test_frequencies_are_of_what_exists_and_random_cells_can_begin_with(given: dict[str, dict[str, int]]) -> None:
     with pytest.raises(ValidationError):
         Edits.model_validate(given)
 
@@ -201,10 +208,12 @@ def test_weighted_connections_preserve_the_function(edit: Edit) -> None:
 def test_gates_preserve_the_function_wherever_they_can_give_zero() -> None:
     found = changes_of_output("add_gate", Edits())
     preserved = [change for record, _, change in found if record.starts]
-    assert len(preserved) > len(found) / 2
+    assert len(preserved) > len(found) / 3
     assert max(preserved) < 1e-12
     assert all(
-        record.text.startswith("sigmoid") or "of sub of 1" in record.text for record, _, _ in found if not record.starts
+        record.text.startswith(("sigmoid", "relu")) or "of sub of 1" in record.text
+        for record, _, _ in found
+        if not record.starts
     )
 
 
@@ -230,7 +239,7 @@ def test_new_blocks_that_start_at_zero_can_learn() -> None:
         child = RecurrentNetwork(changed, SHAPE, 4)
         inherit(parent.state_dict(), child, "preserving", [record])
         child(torch.randn(2, 5, 3))[0].square().sum().backward()
-        if record.starts and "to ho" in record.text and "relu" not in record.text:
+        if record.starts and "to ho" in record.text:
             weights = [child.cells()[0].linear(name).weight for name in record.starts]
             assert any(weight.grad is not None and weight.grad.abs().max() > 0 for weight in weights)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -103,8 +103,25 @@ def with_gradients(layer: CellLayer, run: object, values: Tensor, states: list[T
     return [outputs, *after, *gradients]
 
 
+def twice_from_x() -> Cell:
+    """x starts the product of a group, and a static product reads another product of x: pieces of one tensor."""
+    blocks = {
+        "wx": Block(("x",), None, "linear_b"),
+        "uh": Block(("h",), None, "linear_b"),
+        "s": Block(("wx", "uh"), "add"),
+        "us": Block(("s",), None, "linear"),
+        "vx": Block(("x",), None, "linear_b"),
+        "vvx": Block(("vx",), None, "linear"),
+        "a": Block(("us", "vvx"), "add"),
+        "h_next": Block(("a",)),
+        "c_next": Block(("c",)),
+    }
+    return checked(Cell(blocks))
+
+
 @settings(max_examples=60, deadline=None)
 @given(cells(), st.integers(1, 4))
+@example(twice_from_x(), 3)
 def test_the_fast_way_equals_block_by_block_with_all_gradients(cell: Cell, steps: int) -> None:
     torch.manual_seed(0)
     layer = CellLayer(cell, 3, 3).double()
@@ -242,3 +259,16 @@ def test_the_flops_of_a_step_are_those_of_its_matrices_encoder_and_decoder(cell:
     network = RecurrentNetwork(cell, shape, HIDDEN)
     by_hand = 2 * (matrices * HIDDEN * HIDDEN + 4 * HIDDEN + HIDDEN * 4)
     assert measures.forward_cost(network, shape).flops == by_hand
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+def test_mixed_precision_leaves_cells_in_single_precision(tokens: bool) -> None:
+    torch.manual_seed(0)
+    network = RecurrentNetwork(lstm(), SequenceShape(inputs=4, outputs=4, tokens=tokens), HIDDEN, layers=2)
+    inputs = torch.randint(4, (BATCH, STEPS)) if tokens else torch.randn(BATCH, STEPS, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, state = network(inputs)
+        network(inputs, detached(state))[0].float().square().sum().backward()
+    torch.testing.assert_close(mixed.float(), network(inputs)[0], atol=2e-3, rtol=0.05)
+    assert {tensor.dtype for layer in state for tensor in layer} == {torch.float32}
+    assert all(parameter.grad is not None for parameter in network.parameters())

@@ -2,7 +2,8 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,9 @@ from nas_lib import tracking
 from nas_lib.experiment import Experiment, parse
 from nas_lib.randomness import generator
 from nas_lib.records import Candidate, Cost, Evaluation, Export, Proposal
-from nas_lib.report import card, descent, style
+from nas_lib.report import card, descent, style, summary
 from nas_lib.report.figures import figure_names, write_figures
-from nas_lib.report.results import AxisEnd, axis_end, read
+from nas_lib.report.results import AxisEnd, Results, axis_end, read
 from nas_lib.report.versus import write_versus
 from nas_lib.search import Search, read_finalists
 from nas_lib.strategies.neuroevolution import Neuroevolution
@@ -367,3 +368,9 @@ def test_the_page_of_cells_does_not_scroll_sideways(
     tab, troubles = opened(browser, experiment.folder.report, width, scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert troubles == []
+
+
+def test_one_strategy_alone_is_said_to_be_compared_with_nothing() -> None:
+    comparison = {"reference": [1.0, 40.0], "baseline": "moe-rnas", "differences": {}}
+    told = [*summary._better_than_chance(cast(Results, SimpleNamespace(comparison=comparison)))]
+    assert [sentence.partition(",")[0] for sentence in told] == ["Only moe-rnas was run"]

@@ -68,6 +68,12 @@ def test_limits_take_the_beginning_and_leave_the_vocabulary(own: RunningText) ->
     assert limited.shape == whole.shape
 
 
+@pytest.mark.parametrize(("limit", "count"), [("train_tokens", 160), ("validation_tokens", 164)])
+def test_a_limit_beyond_the_text_is_one_clear_line(own: RunningText, limit: str, count: int) -> None:
+    with pytest.raises(DataError, match=f"{limit} is 500, but there are only {count}$"):
+        own.model_copy(update={limit: 500}).for_search()
+
+
 def test_one_file_is_split_by_its_lines_in_order(tmp_path: Path) -> None:
     path = tmp_path / "book.txt"
     path.write_text("\n".join(f"line {number} " + "x " * 20 for number in range(100)))
@@ -247,6 +253,11 @@ def test_an_infinite_perplexity_is_a_divergence(own: RunningText, tmp_path: Path
     assert result.reason == "diverged: the loss is not finite in epoch 1"
 
 
+def test_more_rows_than_tokens_are_a_clear_failure(own: RunningText, tmp_path: Path) -> None:
+    result = evaluate(text_bench(own, batch_size=160), LSTM, seed=7, checkpoint=tmp_path / "c.pt")
+    assert result.reason == "batch_size is 160, allowed are fewer rows than the text has tokens"
+
+
 # --- labelled texts --------------------------------------------------------------------------------
 
 LINES = "0\tThis is a bad film, no. {0}!\n1\tThis is a good film, no. {0}!\n"
@@ -294,7 +305,10 @@ def test_columns_are_named_by_a_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ("", "has no column"),
+        ("", "has no texts"),
+        ("\n\n", "has no texts"),
+        ("0,a\n", "has no column text: 1; it has 0, separated by tabs"),
+        ("0\ta\n \tb\n", "line 2 has no label"),
         ("0\ta\n1\n", "line 2 has 1 columns, expected are 2"),
         ("0\ta\n" * 9, "the training texts have 1 labels, allowed are at least 2"),
     ],
@@ -305,6 +319,18 @@ def test_a_wrong_table_is_one_clear_line(tmp_path: Path, content: str, found: st
         LabelledText(path=tmp_path / "t.tsv").for_search()
     assert found in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text(TABLE, encoding="utf-8-sig")
+    assert LabelledText(path=tmp_path / "t.tsv").for_search().class_names == ("0", "1")
+    (tmp_path / "t.txt").write_text("a b\n" * 500, encoding="utf-8-sig")
+    assert RunningText(path=tmp_path / "t.txt").for_search().class_names == ("<unk>", "<eos>", "a", "b")
+
+
+def test_a_column_is_either_label_or_text() -> None:
+    with pytest.raises(ValueError, match="found column 1 as label and as text, allowed are different ones"):
+        LabelledText(label=1)
 
 
 def test_labels_that_were_never_trained_are_refused(tmp_path: Path) -> None:

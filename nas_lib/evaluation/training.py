@@ -241,6 +241,8 @@ def _train_epoch(
     torch.manual_seed(seed_of(seed, "dropout", epoch))
     network.train()
     steps = data.updates(settings)
+    if not steps:
+        raise TrainingError(f"batch_size is {settings.batch_size}, allowed are fewer rows than the text has tokens")
     loss_sum = torch.zeros((), device=device)
     weights: int | Tensor = 0
     wrong = torch.zeros((), device=device, dtype=torch.int64)

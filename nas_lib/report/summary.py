@@ -113,6 +113,7 @@ def _better_than_chance(results: Results) -> Iterator[str]:
             f"Only {baseline} was run, so nothing says whether it is better than chance: "
             "add the strategy random as the last one to compare with."
         )
+        return
     for label, difference in comparison["differences"].items():
         yield compared(label, baseline, difference)
     if results.experiment.strategy(baseline).name != "random":

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, model_validator
 
 from nas_lib.records import Evaluation, History, Proposal
 from nas_lib.spaces import Changing
@@ -38,7 +38,13 @@ class Neuroevolution(StrategyBase):
     """Share of children whose parent is crossed with another one before it is changed."""
     legacy_selection: bool = False
     """Select as the released code does: the last front that fits is cut in order of age, parents are drawn from all
-    that were ranked, those just cut included, and of two in one front the more crowded wins."""
+    that were ranked, those just cut included, and of two in one front the more crowded wins, or one at its end."""
+
+    @model_validator(mode="after")
+    def _one_selection(self) -> Self:
+        if self.legacy_selection and self.survival != "crowding":
+            raise ValueError(f"found survival {self.survival!r} beside legacy_selection, allowed is one of them")
+        return self
 
     needs: ClassVar[frozenset[str]] = frozenset({"sample", "seeds", "mutate"})
     objectives: ClassVar[tuple[int, int | None]] = (2, None)
@@ -131,7 +137,9 @@ def _pool(request: Request, settings: Neuroevolution) -> _Pool:
     members = ranked if settings.legacy_selection else alive
     ranks, crowding = _ranks(values[members])
     legacy = settings.legacy_selection
-    return _Pool(members, ranks, -crowding if legacy else crowding, returns=not legacy)
+    # The released code gives the ends of a front infinity and all others negative distances.
+    wins = np.where(np.isinf(crowding), crowding, -crowding) if legacy else crowding
+    return _Pool(members, ranks, wins, returns=not legacy)
 
 
 def _selections(

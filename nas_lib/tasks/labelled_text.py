@@ -91,7 +91,9 @@ class LabelledText(SequenceTask):
     )
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _one_source_and_two_columns(self) -> Self:
+        if str(self.label) == str(self.text):
+            raise ValueError(f"found column {self.label!r} as label and as text, allowed are different ones")
         if self.path is not None and self.corpus != "sst2":
             raise ValueError(f"found corpus {self.corpus!r} beside path, allowed is one of them")
         return self
@@ -170,16 +172,21 @@ class LabelledText(SequenceTask):
 
     def _table(self, path: Path, md5: str | None = None) -> Rows:
         lines = [line.split("\t") for line in read_text(path, md5=md5).split("\n")]
+        if not any(map(any, lines)):
+            raise DataError(f"{path}: has no texts")
         names = [name.strip() for name in lines[0]] if self.header else [str(number) for number in range(len(lines[0]))]
         columns = []
         for key, column in (("label", self.label), ("text", self.text)):
             if str(column) not in names:
-                raise DataError(f"{path}: has no column {key}: {column!r}; it has {', '.join(names)}")
+                found = f"it has {', '.join(names)}, separated by tabs"
+                raise DataError(f"{path}: has no column {key}: {column!r}; {found}")
             columns.append(names.index(str(column)))
         rows = [(number, line) for number, line in enumerate(lines, 1) if line != [""]][int(self.header) :]
         for number, line in rows:
             if len(line) <= max(columns):
                 raise DataError(f"{path}: line {number} has {len(line)} columns, expected are {len(names)}")
+            if not line[columns[0]].strip():
+                raise DataError(f"{path}: line {number} has no label")
         if not rows:
             raise DataError(f"{path}: has no texts")
         label, text = columns

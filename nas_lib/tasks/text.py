@@ -90,7 +90,7 @@ class RunningText(SequenceTask):
         whole = self._tokens("train")
         words = vocabulary(whole, self.vocabulary, (UNKNOWN,))
         return TextData(
-            train=_numbers(whole[: self.train_tokens], words),
+            train=_numbers(self._beginning("train", whole, self.train_tokens), words),
             held_out=self._split(held_out, words),
             validation=None if validation is None else self._split(validation, words),
             shape=SequenceShape(len(words), len(words), tokens=True),
@@ -98,15 +98,26 @@ class RunningText(SequenceTask):
         )
 
     def _split(self, part: str, words: Mapping[str, int]) -> np.ndarray:
-        return _numbers(self._tokens(part)[: self.validation_tokens if part == "validation" else None], words)
+        limit = self.validation_tokens if part == "validation" else None
+        return _numbers(self._beginning(part, self._tokens(part), limit), words)
+
+    def _beginning(self, part: str, tokens: list[str], limit: int | None) -> list[str]:
+        if limit is not None and limit > len(tokens):
+            raise DataError(f"{self._place}: {part}_tokens is {limit}, but there are only {len(tokens)}")
+        return tokens[:limit]
+
+    @property
+    def _place(self) -> Path:
+        return self.path or self._ptb()
 
     def _tokens(self, part: str) -> list[str]:
         lines = [line.strip() for line in self._lines(part)]
         split = [line.split() if self.level == "words" else list(line) for line in lines]
         tokens = [token for line in split for token in [*line, END_OF_LINE]]
         if len(tokens) < FEWEST_TOKENS:
-            place = self.path or self._ptb()
-            raise DataError(f"{place}: the {part} text has {len(tokens)} tokens, allowed are {FEWEST_TOKENS} or more")
+            raise DataError(
+                f"{self._place}: the {part} text has {len(tokens)} tokens, allowed are {FEWEST_TOKENS} or more"
+            )
         return tokens
 
     def _lines(self, part: str) -> list[str]:
@@ -149,7 +160,7 @@ def part_file(folder: Path, part: str, suffix: str) -> Path:
 
 
 def read_text(path: Path, *, md5: str | None = None) -> str:
-    """The content of a UTF-8 file, unpacked where its name ends with `.gz`.
+    """The content of a UTF-8 file without a byte order mark, unpacked where its name ends with `.gz`.
 
     Raises:
         DataError: it cannot be read, or its content has another checksum.
@@ -158,7 +169,7 @@ def read_text(path: Path, *, md5: str | None = None) -> str:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         if md5 is not None and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != md5:
             raise DataError(f"{path}: md5 of its content is {found}, expected {md5}; put the published file there")
-        return content.decode()
+        return content.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read as UTF-8 text ({reason})") from None

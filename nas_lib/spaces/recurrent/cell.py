@@ -120,17 +120,33 @@ def cell_of(genotype: Genotype) -> Cell:
     Raises:
         CellError: it is not a valid cell.
     """
-    if set(genotype) != {"states", "blocks"}:
-        raise CellError(f"cell: found the keys {sorted(genotype)}, allowed are blocks and states")
+    if not isinstance(genotype, Mapping) or set(genotype) != {"states", "blocks"}:
+        raise CellError(f"cell: found {_short(genotype)}, allowed are the keys blocks and states")
+    if not isinstance(genotype["blocks"], Mapping):
+        raise CellError(f"cell: found the blocks {_short(genotype['blocks'])}, allowed is one for each name")
+    if not isinstance(genotype["states"], list | tuple) or not all(map(_is_pair, genotype["states"])):
+        raise CellError(f"cell: found the states {_short(genotype['states'])}, allowed is a list of [before, after]")
     blocks = {}
     for name, given in genotype["blocks"].items():
-        unknown = sorted(set(given) - {"inputs", "combination", "activation", "immutable"})
-        if unknown or "inputs" not in given:
+        keys = set(given) if isinstance(given, Mapping) else set()
+        if "inputs" not in keys or not keys <= {"inputs", "combination", "activation", "immutable"}:
             raise CellError(
-                f"block {name}: found the keys {sorted(given)}, allowed are inputs, combination, activation, immutable"
+                f"block {name}: found {_short(given)}, allowed are the keys inputs, combination, activation, immutable"
             )
+        if not isinstance(given["inputs"], list | tuple):
+            raise CellError(f"block {name}: found the inputs {_short(given['inputs'])}, allowed is a list")
         blocks[name] = Block(**{**given, "inputs": tuple(given["inputs"])})
     return checked(Cell(blocks, tuple((before, after) for before, after in genotype["states"])))
+
+
+def _short(value: object) -> str:
+    """A value as a message quotes it: the keys of data with names."""
+    text = f"the keys {sorted(map(str, value))}" if isinstance(value, Mapping) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _is_pair(state: object) -> bool:
+    return isinstance(state, list | tuple) and len(state) == 2 and all(isinstance(name, str) for name in state)
 
 
 def checked(cell: Cell) -> Cell:
@@ -144,7 +160,7 @@ def checked(cell: Cell) -> Cell:
         raise CellError("cell: found no state, allowed is one or more")
     known = {*cell.inputs, *cell.blocks}
     for name in (*cell.inputs, *cell.blocks):
-        if not NAME.fullmatch(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise CellError(f"block {name!r}: allowed in names are letters, digits and _, first no digit")
     for name in cell.inputs:
         if name in cell.blocks:
@@ -161,7 +177,9 @@ def checked(cell: Cell) -> Cell:
 
 
 def _check_block(name: str, block: Block, known: set[str]) -> None:
-    if block.combination not in INPUTS:
+    if not isinstance(block.immutable, bool):
+        raise CellError(f"block {name}: found {block.immutable!r} for immutable, allowed are true and false")
+    if block.combination not in tuple(INPUTS):
         allowed = ", ".join(get_args(Combination))
         raise CellError(f"block {name}: found the combination {block.combination!r}, allowed are {allowed}")
     if block.activation not in (None, *get_args(Activation)):

@@ -74,9 +74,13 @@ class Edits(Settings):
 
     @field_validator("transformations", "activations")
     @classmethod
-    def _something_is_drawn(cls, value: Mapping[str, float]) -> Mapping[str, float]:
-        if not sum(value.values()) > 0:
-            raise ValueError(f"found {dict(value)}, allowed is at least one frequency above 0")
+    def _random_cells_can_be_drawn(cls, value: Mapping[str, float]) -> Mapping[str, float]:
+        without = {*DESTRUCTIVE, "none"}
+        if not any(each > 0 for name, each in value.items() if name not in without):
+            raise ValueError(
+                f"found {dict(value)}, allowed is at least one frequency above 0 beside those of "
+                "remove_unit, remove_connection and none, which random cells do not begin with"
+            )
         return value
 
 
@@ -284,7 +288,7 @@ def _add_unit(cell: Cell, rng: np.random.Generator, edits: Edits) -> Result:
 def _remove_unit(cell: Cell, rng: np.random.Generator, edits: Edits) -> Result:
     """A block without weights or combination is passed over.
 
-    Preserved exactly: with identity or none as activation.
+    Preserved exactly: with identity as activation.
     """
     found = [
         name
@@ -386,7 +390,7 @@ def _change_combination_connection(cell: Cell, rng: np.random.Generator, edits: 
 
 
 def _change_random_activation(cell: Cell, rng: np.random.Generator, edits: Edits) -> Result:
-    """Another activation without weights. Preserved exactly: nothing but identity in place of none."""
+    """Another activation without weights. Nothing is preserved exactly."""
     found = [
         name
         for name in sorted(cell.blocks)
@@ -404,7 +408,8 @@ def _change_random_activation(cell: Cell, rng: np.random.Generator, edits: Edits
 def _add_gate(cell: Cell, rng: np.random.Generator, edits: Edits) -> Result:
     """act(comb(linear, linear)) of two inputs of the cell is added to what gives a state; in `sub` one can be 1.
 
-    Preserved exactly: with every activation but sigmoid, and `1 - linear` only where the linear block has a bias.
+    Preserved exactly: with every activation but sigmoid, which is not zero at zero, and relu, through which no gradient
+    would ever come from there; `1 - linear` only where the linear block has a bias.
     """
     given = {cell.blocks[name].inputs[0] if cell.blocks[name].empty else name for name in cell.outputs}
     found = sorted(str(each) for each in given if each not in cell.inputs)
@@ -429,7 +434,7 @@ def _add_gate(cell: Cell, rng: np.random.Generator, edits: Edits) -> Result:
     blocks[gate] = Block((combined,), activation=activation)
     starts: dict[str, Start] = {}
     linears = [str(each) for each in inputs if isinstance(each, str)]
-    if activation != "sigmoid":
+    if activation not in ("sigmoid", "relu"):
         if len(linears) == 1:
             starts = {linears[0]: "one"} if blocks[linears[0]].biased else {}
         else:

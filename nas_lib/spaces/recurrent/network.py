@@ -122,10 +122,15 @@ class CellLayer(nn.Module):
     def forward(self, values: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Outputs (time, batch, hidden) and the states after the last step.
 
+        Where autocast asks for half precision, it computes in float32 all the same.
+
         Args:
             values: x at all steps, shape (time, batch, inputs).
             states: before the first step, each (batch, hidden).
         """
+        if torch.is_autocast_enabled(values.device.type):
+            with torch.autocast(values.device.type, enabled=False):
+                return self.forward(values.float(), [state.float() for state in states])
         steps, made = len(values), self.made
         known = {INPUT: values}
         done: dict[tuple[Product, ...], Tensor] = {}
@@ -177,7 +182,10 @@ class CellLayer(nn.Module):
             if any(self.biases[product] for product in together):
                 bias = _joined([self._bias(self.biases[product], matrix) for product in together])
             found = F.linear(known[products[0].source], matrix, bias)
-            pieces = torch.split(found, [self.hidden * len(run) for run in runs], -1) if len(runs) > 1 else [found]
+            # The loop writes into the pieces that start its groups, while autograd may have kept others. They share no
+            # column, but those of `torch.split` share a count of changes, and the backward pass would be refused.
+            sizes = [self.hidden * len(run) for run in runs]
+            pieces = torch.unsafe_split_with_sizes(found, sizes, -1) if len(runs) > 1 else [found]
             done.update(zip(runs, pieces, strict=True))
         return done[products]
 

@@ -37,10 +37,17 @@ def from_recipe(recipe: Recipe | str) -> Cell:
     Raises:
         CellError: an operation is unknown, or it is not a valid cell.
     """
-    nodes: Recipe = json.loads(recipe) if isinstance(recipe, str) else recipe
+    try:
+        nodes: Recipe = json.loads(recipe) if isinstance(recipe, str) else recipe
+    except ValueError as error:
+        raise CellError(f"recipe: is not JSON ({error})") from None
+    if not isinstance(nodes, Mapping):
+        raise CellError(f"recipe: found {type(nodes).__name__}, allowed is node -> op and input")
     blocks = {}
     for name, node in nodes.items():
-        if node["op"] not in OPERATIONS:
+        if not isinstance(node, Mapping) or not isinstance(node.get("input"), list | tuple) or "op" not in node:
+            raise CellError(f"node {name}: found {node!r}, allowed are the keys op, input (a list)")
+        if node["op"] not in tuple(OPERATIONS):
             raise CellError(f"node {name}: found the op {node['op']!r}, allowed are {', '.join(OPERATIONS)}")
         blocks[name] = Block(tuple(node["input"]), **OPERATIONS[node["op"]])
     count = sum(name.startswith("h_new_") for name in nodes)

@@ -64,6 +64,13 @@ class RecurrentSpace(Settings):
             raise ValueError(f"found {list(value)}, allowed is [fewest, most] with 1 or more")
         return value
 
+    @field_validator("initial_cells")
+    @classmethod
+    def _cells_differ(cls, value: tuple[Seed, ...]) -> tuple[Seed, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"{list(value)} repeats a cell, allowed are different ones")
+        return value
+
     def operators(self) -> frozenset[str]:
         """See `Space`."""
         offered = {"sample", "seeds", "mutate", "crossover", "size"}
