@@ -30,6 +30,8 @@ from nas_lib.score_study.settings import ScoreStudy, load, parse, schema
 from nas_lib.score_study.tracking import sync
 from nas_lib.scores.names import NAMES
 from nas_lib.settings import UserError
+from nas_lib.spaces.recurrent.cell import cell_of
+from nas_lib.spaces.recurrent.recipes import from_recipe, random_recipe
 from nas_lib.spaces.transformer.space import TransformerSpace
 from tests.pages import without_plotly
 
@@ -463,8 +465,34 @@ def test_every_mistake_is_a_line(tmp_path: Path) -> None:
     assert line.startswith(
         f"{tmp_path / 'mine.csv'}: row 1: loss cannot be read as a genotype of the space 'transformer' ("
     )
+    found, allowed = line.split(": found ")[1].split(", allowed is JSON such as ")
+    assert float(found.strip("'")) and TransformerSpace(**SPACE).hash(json.loads(allowed)), (
+        "what is allowed can be copied"
+    )
     (line,) = mistakes(tmp_path, benchmarks=[benchmark | {"path": "gone.csv"}])
     assert line == "gone.csv: is missing"
+
+
+def test_json_is_no_table(tmp_path: Path) -> None:
+    (benchmark,) = tiny(tmp_path)["benchmarks"]
+    pd.read_csv(tmp_path / "mine.csv").to_json(tmp_path / "mine.jsonl", orient="records", lines=True)
+    assert mistakes(tmp_path, benchmarks=[benchmark | {"path": str(tmp_path / "mine.jsonl")}]) == [
+        f"{tmp_path / 'mine.jsonl'}: ends in .jsonl, allowed are tables as CSV or Parquet"
+    ]
+
+
+def test_a_table_of_recurrent_cells_may_hold_recipes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    recipes = [random_recipe(rng, states=1 + number % 3) for number in range(COUNT)]
+    rows = pd.DataFrame({"genotype": map(json.dumps, recipes), "loss": rng.random(COUNT)})
+    rows.to_csv(tmp_path / "recipes.csv", index=False)
+    (content,) = tiny(tmp_path)["benchmarks"]
+    content |= {"path": str(tmp_path / "recipes.csv"), "space": {"name": "recurrent", "hidden": 8, "layers": 2}}
+    benchmark = study(tmp_path, benchmarks=[content]).benchmark("recipes")
+    assert len(benchmark.networks) > COUNT / 2
+    first = benchmark.networks[0]
+    assert cell_of(first.genotype) == from_recipe(recipes[0])
+    assert scores.score(benchmark.build(first), benchmark.batch(rng), ["depth"]).values["depth"] > 0
 
 
 def test_commands_say_what_is_missing_or_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
