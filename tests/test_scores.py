@@ -613,7 +613,7 @@ def test_a_batch_of_text_is_made_of_pieces_with_their_next_tokens() -> None:
     assert batch.targets is not None
     assert torch.equal(batch.inputs + 1, batch.targets)
     with pytest.raises(
-        ScoreError, match="^steps: found 100, allowed are fewer than the training text has tokens, 100$"
+        ScoreError, match=r"^steps: found 100, allowed are fewer than the training text has tokens, 100$"
     ):
         batch_of(text, 3, np.random.default_rng(0), steps=100)
 
