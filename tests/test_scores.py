@@ -28,6 +28,7 @@ from nas_lib.spaces.generator import ErdosRenyi, GeneratorSpace
 from nas_lib.spaces.recurrent.language_model import language_model
 from nas_lib.spaces.recurrent.network import RecurrentNetwork
 from nas_lib.spaces.recurrent.recipes import from_recipe
+from nas_lib.spaces.transformer.space import TransformerSpace
 from nas_lib.tasks.data import SequenceShape, Shape, TextData
 
 ZERO = 99_988.48707
@@ -98,6 +99,12 @@ def test_a_row_without_variance_or_an_overflow_is_not_finite_and_no_exception(br
     rows[1] = broken
     assert math.isnan(covariance_score(rows))
     assert math.isnan(cosine_score(rows * 0 if broken == 0 else rows))
+
+
+def test_a_constant_row_has_no_variance_whatever_its_mean_is_rounded_to() -> None:
+    rows = torch.randn(3, 70, dtype=torch.float64)
+    rows[1] = 0.1
+    assert math.isnan(covariance_score(rows))
 
 
 def test_cosine_score_is_a_half_for_parallel_and_1_for_orthogonal_rows() -> None:
@@ -455,10 +462,21 @@ def test_every_score_gives_a_number_or_one_line(space: str) -> None:
     lacking = {
         "recurrent": set(ATTENTION),
         "generator": {*ATTENTION, *hidden, "hidden_saliency", "recall", "gradient_memory"},
-        "attention": {"hidden_saliency", "hidden_covariance_3"},
+        "attention": {"hidden_saliency", "hidden_covariance_3", "gradient_memory"},
     }
     assert set(found.inapplicable) == lacking[space]
     assert all(math.isfinite(value) for value in found.values.values()), found.values
+
+
+def test_gradients_of_an_encoder_are_those_of_its_answer_and_not_of_rounding() -> None:
+    torch.manual_seed(0)
+    space = TransformerSpace(hidden=(16,), layers=(2,), heads=(2,), feed_forward=(16,), stacks=(1,))
+    network = space.build(space.sample(np.random.default_rng(0)), SequenceShape(50, 3, tokens=True))
+    names = ["jacobian_covariance", "jacobian_cosine", "synaptic_saliency", "gradient_memory"]
+    single = score(network, TOKENS, names)
+    assert score(network.double(), TOKENS, names).values == pytest.approx(single.values, rel=1e-3)
+    why = "needs an answer at the last position, and TransformerNetwork shows none"
+    assert single.inapplicable == {"gradient_memory": why}
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -594,6 +612,10 @@ def test_a_batch_of_text_is_made_of_pieces_with_their_next_tokens() -> None:
     assert batch.inputs.shape == (3, 7)
     assert batch.targets is not None
     assert torch.equal(batch.inputs + 1, batch.targets)
+    with pytest.raises(
+        ScoreError, match=r"^steps: found 100, allowed are fewer than the training text has tokens, 100$"
+    ):
+        batch_of(text, 3, np.random.default_rng(0), steps=100)
 
 
 def test_random_tokens_follow_zipf() -> None:

@@ -31,6 +31,8 @@ LARGEST = 1e100
 RESERVED = ("round", "slot", "hash", "origin", "repeat", "genes")
 """Columns that the history of a search has beside the objectives."""
 SEPARATORS = (",", ";", "\t")
+FOREIGN = (".json", ".jsonl", ".xls", ".xlsx", ".feather", ".npz", ".pkl")
+"""Endings of files that are no table of these, though some can be read as one of a single column."""
 
 
 Node = Annotated[str, BeforeValidator(lambda name: str(name) if isinstance(name, int) else name)]
@@ -270,6 +272,8 @@ def read_frame(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    if path.suffix.lower() in FOREIGN:
+        raise ProblemError(f"{path}: ends in {path.suffix}, allowed are tables as CSV or Parquet")
     try:
         frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
     except ProblemError:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 """Of every bootstrap."""
+FEWEST_RANKED = 10
+"""Networks at least of which a coefficient is given: of two or three any score has a perfect one by chance, and so has
+every resample of them."""
 Subset = Literal["all", "half", "tenth"]
 SUBSETS: Mapping[Subset, float] = {"all": 1.0, "half": 0.5, "tenth": 0.1}
 """Which networks, by the share of the best measured results."""
@@ -276,7 +279,8 @@ def correlate(found: Scored) -> tuple[list[Correlation], list[Lead]]:
     """The coefficients and the leads of each score, for all networks, the best half and the best tenth.
 
     Percentile bootstrap over the networks of a subset, the same resamples for all scores that apply to all of them.
-    Coefficients that are not defined, because a score or a result does not vary, are left out.
+    Coefficients that are not defined, because a score or a result does not vary or there are too few networks, are left
+    out.
     """
     correlations: list[Correlation] = []
     leads: list[Lead] = []
@@ -341,13 +345,15 @@ def gains(found: Scored, combinations: Sequence[str], baseline: str) -> list[Gai
 def coefficients(values: Series, measured: Series, counts: Counts) -> dict[Coefficient, Series]:
     """All coefficients of scores (n,) and results (n,) in each resample (B, n), each (B,); nan where not defined.
 
-    Scores that are not finite rank last, and have no part in Pearson's.
+    Scores that are not finite rank last, and have no part in Pearson's. Of fewer than `FEWEST_RANKED` none is defined.
     """
-    if len(values) < 2:
-        return {coefficient: np.full(len(counts), np.nan) for coefficient in COEFFICIENTS}
+    none = np.full(len(counts), np.nan)
+    if len(values) < FEWEST_RANKED:
+        return dict.fromkeys(COEFFICIENTS, none)
     first, second = ranked(ranks(values), counts), ranked(measured, counts)
     finite = np.isfinite(values)
-    linear = pearson(values[finite], measured[finite], counts[:, finite]) if finite.sum() > 1 else counts[:, 0] * np.nan
+    enough = finite.sum() >= FEWEST_RANKED
+    linear = pearson(values[finite], measured[finite], counts[:, finite]) if enough else none
     return {"kendall": kendall(first, second, counts), "spearman": spearman(first, second, counts), "pearson": linear}
 
 

@@ -296,18 +296,35 @@ class TableBenchmark(Settings):
 
     def _network(self, path: Path, row: int, text: object, value: float) -> tuple[str, Network]:
         try:
-            genotype = json.loads(str(text))
+            genotype = self._genotype(text)
             return self.space.hash(genotype), Network(f"row {row}", genotype, value)
         except Exception as error:  # every space has errors of its own
             why = (str(error).splitlines() or [""])[0]
+            example = json.dumps(self.space.sample(generator(0, "score study", "example")))
+            found = "nothing" if text is None or str(text) == "nan" else repr(_short(str(text)))
             raise ProblemError(
                 f"{path}: row {row}: {self.genotype} cannot be read as a genotype of the space {self.space.name!r} "
-                f"({type(error).__name__}: {why})"
+                f"({type(error).__name__}: {why}): found {found}, allowed is JSON such as {_short(example)}"
             ) from None
+
+    def _genotype(self, text: object) -> Any:
+        """A genotype as JSON, of recurrent cells also as a recipe of NAS-Bench-NLP. May raise anything."""
+        found = json.loads(str(text))
+        if self.space.name == "recurrent" and "blocks" not in found:
+            from nas_lib.spaces.recurrent.cell import genotype_of
+            from nas_lib.spaces.recurrent.recipes import from_recipe, is_recipe
+
+            if is_recipe(found):
+                return genotype_of(from_recipe(found))
+        return found
 
 
 BenchmarkSettings = Annotated[NASBenchNLP | FlexiBERT | TableBenchmark, Field(discriminator="name")]
 """What a study can name."""
+
+
+def _short(text: str, length: int = 120) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def merged(networks: Iterable[tuple[str, Network]]) -> list[Network]:

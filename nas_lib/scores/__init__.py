@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ScoreError(UserError):
-    """A score does not exist; the message is one line."""
+    """A score does not exist, or there is nothing to score on; the message is one line."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from nas_lib.scores import ScoreError
 from nas_lib.tasks.data import Data, ImageData, TextData
 
 
@@ -48,8 +49,16 @@ def random_tokens(words: int, size: int, steps: int, rng: np.random.Generator) -
 
 
 def batch_of(data: Data, size: int, rng: np.random.Generator, steps: int = 35) -> Batch:
-    """A random batch of training data: no more than there is, images normalised, pieces of `steps` tokens of a text."""
+    """A random batch of training data: no more than there is, images normalised, pieces of `steps` tokens of a text.
+
+    Raises:
+        ScoreError: the text is shorter than a piece.
+    """
     if isinstance(data, TextData):
+        if len(data.train) <= steps:
+            raise ScoreError(
+                f"steps: found {steps}, allowed are fewer than the training text has tokens, {len(data.train)}"
+            )
         starts = rng.integers(0, len(data.train) - steps, size)
         tokens = torch.from_numpy(data.train[starts[:, None] + np.arange(steps + 1)]).long()
         return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())

@@ -1,8 +1,9 @@
 """All scores by name. The more a score says of a network, the better: higher is better, as its authors claim.
 
 Formulas: w are weights, parameters of two or more dimensions (no biases), shared ones once; L the mean loss of the
-batch; y the features, what the last layer gives before the decoder (the outputs of networks of which that is not
-known); x what enters, images, vectors or embedded symbols.
+batch; y the features, what the last layer of a recurrent network gives before the decoder, the outputs of all others
+(what the last layer of an encoder gives is normalised, so its sum is a constant); x what enters, images, vectors or
+embedded symbols.
 """
 
 from __future__ import annotations
@@ -157,7 +158,8 @@ def recall(probe: Probe) -> float:
     """sum_{k=0..3} ln(max(R2_k, 0) + 0.01), R2_k the share of the variance of x k positions earlier that a ridge
     regression on y at a position, fitted to two thirds of the samples, explains in the others. A network that is to
     make something of a sequence must have the last inputs at hand, not the present one alone: the memory capacity of
-    Jaeger 2001 (GMD Report 152), made a score here. Padding counts as input."""
+    Jaeger 2001 (GMD Report 152), made a score here. y of an encoder is what its last layer gives. Padding counts as
+    input."""
     entered, features = probe.sequence()
     if entered.shape[1] <= SKIPPED or len(entered) < 3:
         raise NotApplicableError(f"needs 3 sequences or more, of more than {SKIPPED} positions")

@@ -22,6 +22,8 @@ def correlations(rows: Tensor) -> Tensor:
     """Pearson correlations (..., n, n) of rows (..., n, m); nan beside rows without variance."""
     rows = rows.detach().double()
     centred = rows - rows.mean(-1, keepdim=True)
+    # The mean of equal numbers may differ from them in the last place, which would count as a variance.
+    centred = torch.where(rows.amax(-1, keepdim=True) > rows.amin(-1, keepdim=True), centred, 0.0)
     unit = centred / centred.norm(dim=-1, keepdim=True)
     product: Tensor = unit @ unit.mT
     return product

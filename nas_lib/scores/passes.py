@@ -157,7 +157,7 @@ class Pass(Protocol):
         """(n, ...), classes or numbers last."""
 
     def features(self) -> Tensor:
-        """What the network makes of its inputs, before the decoder where that is known."""
+        """What the network makes of its inputs: before the decoder where that is recurrent, else the outputs."""
 
     def positions(self) -> Tensor:
         """The features at every position of a sequence, (n, time, size). Raises NotApplicableError."""
@@ -270,13 +270,14 @@ class PlainPass:
         return self._run()[0]
 
     def features(self) -> Tensor:
-        """See `Pass`: what the last traced layer gives, else the outputs."""
-        outputs, traces = self._run()
-        return traces[-1].output if traces else outputs
+        """See `Pass`: the outputs, for the layers of an encoder end in a normalisation: the sum of what they give, and
+        that of its squares, is the same for every network and input, and its gradient nothing but rounding."""
+        return self.outputs()
 
     def positions(self) -> Tensor:
-        """See `Pass`."""
-        features = self.features()
+        """See `Pass`: what the last traced layer gives, else the outputs."""
+        outputs, traces = self._run()
+        features = traces[-1].output if traces else outputs
         if features.dim() != 3:
             raise NotApplicableError(f"needs features at every position, and {type(self.network).__name__} shows none")
         return features

@@ -16,6 +16,7 @@ from nas_lib.report.score_study.results import SCORE_KINDS, Benchmarked, Results
 from nas_lib.report.summary import counted, listed
 from nas_lib.score_study.analysis import (
     COEFFICIENTS,
+    FEWEST_RANKED,
     KEPT,
     RANKED,
     RESAMPLES,
@@ -118,6 +119,8 @@ def _among_the_best(each: Benchmarked) -> Iterator[str]:
     score = each.strongest
     one = score and each.analysis.correlation(score, "tenth", "kendall")
     whole = score and each.analysis.correlation(score, "all", "kendall")
+    if whole and (count := _size(each, SUBSETS["tenth"])) < FEWEST_RANKED:
+        yield f"The best tenth are {count} networks: too few to say whether it can tell which of them is better."
     if not one or not whole:
         return
     where = f"Among the best tenth ({one.count:,} networks) its τ is {_interval(one)}"
@@ -189,6 +192,7 @@ def _benchmark(number: int, each: Benchmarked) -> dict[str, Any]:
         if each.name in PUBLISHED
         else "",
         "subsets": [_subsets(each, score) for score in each.order],
+        "fewest": FEWEST_RANKED,
         "sizes": listed([f"{_size(each, share):,}" for share in [*SUBSETS.values()][1:]]),
         "baseline": next((titled(lead.baseline) for lead in analysis.leads if lead.subset == "all"), None),
         "costs": [[each.marked(score), f"{1000 * its:.3g}"] for score, its in each.seconds.items()],

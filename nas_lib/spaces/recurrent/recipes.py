@@ -54,6 +54,12 @@ def from_recipe(recipe: Recipe | str) -> Cell:
     return checked(Cell(blocks, tuple((f"h_prev_{place}", f"h_new_{place}") for place in range(count))))
 
 
+def is_recipe(found: Any) -> bool:
+    """Whether plain data has the form of a recipe: nodes with an op and inputs, a new state among them."""
+    nodes = found.values() if isinstance(found, Mapping) else ()
+    return "h_new_0" in found and all(isinstance(node, Mapping) and {"op", "input"} <= {*node} for node in nodes)
+
+
 def to_recipe(cell: Cell) -> Recipe:
     """The recipe of a cell; its states are renamed to h_prev_i and h_new_i.
 
