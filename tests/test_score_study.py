@@ -28,7 +28,7 @@ from nas_lib.score_study.benchmarks import Benchmark, ChosenOn, FlexiBERT, NASBe
 from nas_lib.score_study.measure import Scoring, costs, run, table, time_alone
 from nas_lib.score_study.settings import ScoreStudy, load, parse, schema
 from nas_lib.score_study.tracking import sync
-from nas_lib.scores.names import NAMES
+from nas_lib.scores.names import NAMES, REVISION
 from nas_lib.settings import UserError
 from nas_lib.spaces.recurrent.cell import cell_of
 from nas_lib.spaces.recurrent.recipes import from_recipe, random_recipe
@@ -176,6 +176,18 @@ def test_another_table_begins_anew(tmp_path: Path) -> None:
     frame = pd.read_parquet(made.folder.share(TITLE, 0))
     assert frame["measured"].to_numpy() == pytest.approx(first["loss"] + 1)
     assert len(made.folder.journal(TITLE, 0).read_text().splitlines()) == 1 + COUNT
+
+
+def test_other_formulas_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = study(tmp_path, jobs=1, scores=["parameters"])
+    run(made, TITLE, 0)
+    journal = made.folder.journal(TITLE, 0)
+    journal.write_text(journal.read_text().replace('"parameters":', '"parameters":9'))
+    run(made, TITLE, 0)
+    kept = pd.read_parquet(made.folder.share(TITLE, 0))["value"]
+    monkeypatch.setattr("nas_lib.score_study.measure.REVISION", REVISION + 1)
+    run(made, TITLE, 0)
+    assert (pd.read_parquet(made.folder.share(TITLE, 0))["value"] < kept).all()
 
 
 def test_combinations_and_what_they_were_chosen_on_leave_measurements_valid(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from nas_lib.layout import write_frame
 from nas_lib.randomness import generator, single_thread
 from nas_lib.score_study.benchmarks import Benchmark, Network
 from nas_lib.score_study.settings import TO_BUILD, ScoreStudy
+from nas_lib.scores.names import REVISION
 from nas_lib.scores.outcome import Outcome, outcome, same_weights, scores_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def run(study: ScoreStudy, title: str, job: int) -> None:
     whole, names, journal = study.benchmark(title), study.names, study.folder.journal(title, job)
     benchmark = whole.only(study.settings_of_benchmark(title).networks)
     # What scores depend on beside network, seed and name: if it changes, they are worthless.
-    head = {"benchmark": study.benchmark_content(title), "networks": whole.digest}
+    head = {"revision": REVISION, "benchmark": study.benchmark_content(title), "networks": whole.digest}
     found: dict[tuple[str, int], Scoring] = {}
     for one in journals.begin(journal, head, Scoring):
         found[one.network, one.seed] = one.after(found.get((one.network, one.seed)))

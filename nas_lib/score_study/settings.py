@@ -27,7 +27,7 @@ from nas_lib.layout import ScoreFolder
 from nas_lib.problems.problem import ProblemError
 from nas_lib.score_study.benchmarks import Benchmark, BenchmarkSettings, TableBenchmark
 from nas_lib.score_study.published import PUBLISHED
-from nas_lib.scores.names import NAMES, TRIVIAL
+from nas_lib.scores.names import NAMES, REVISION, TRIVIAL
 from nas_lib.settings import Settings
 
 FEWEST_OTHERS = 10
@@ -142,7 +142,7 @@ class ScoreStudy(Settings):
 
     def settings_of_measurements(self, title: str) -> str:
         """All that decides what is measured of a benchmark, beside the table's content, as JSON."""
-        content = self.model_dump(mode="json", include={"seeds", "jobs"}) | {"scores": self.names}
+        content = self.model_dump(mode="json", include={"seeds", "jobs"}) | {"scores": self.names, "revision": REVISION}
         networks = self.settings_of_benchmark(title).networks
         return json.dumps(content | {"benchmark": self.benchmark_content(title), "networks": networks})
 

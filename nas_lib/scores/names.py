@@ -42,3 +42,5 @@ ScoreName = Literal[
 NAMES: tuple[str, ...] = get_args(ScoreName)
 TRIVIAL: tuple[ScoreName, ...] = ("parameters", "flops", "depth", "width", "depth_x_width", "nodes")
 """Scores that are mere sizes: what every other has to beat."""
+REVISION = 2
+"""Of the formulas: counted up when a score gets another value, so that what is kept of the one before is not used."""
