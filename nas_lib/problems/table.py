@@ -371,8 +371,8 @@ def numbers_of(frame: pd.DataFrame, name: str, path: Path) -> Values:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise ProblemError(
-            f"{path}: the objective {name} is {column.tolist()[row]!r} in row {row + 1}, allowed are numbers, with a decimal "
-            f"point, up to {LARGEST:g}, or nothing"
+            f"{path}: the objective {name} is {column.tolist()[row]!r} in row {row + 1}, allowed are numbers, with a "
+            f"decimal point, up to {LARGEST:g}, or nothing"
         )
     return values
 
