@@ -348,6 +348,8 @@ def validate_laboratory(file: LaboratoryFile) -> None:
         f"{file}: {len(problems)} problems x {len(laboratory.labels)} strategies x {len(laboratory.seeds)} seeds x "
         f"{laboratory.budget.evaluations} evaluations"
     )
+    for label in laboratory.draws_alone:
+        typer.echo(f"{label}: random draws alone, for its initial sample takes the whole budget")
     for title, problem in problems.items():
         members = f"{len(problem.front)} of them on the front" if problem.front is not None else "front unknown"
         size = f"{problem.space.size:,}" if problem.space.size < 10**9 else f"{problem.space.size:.1e}"

@@ -239,7 +239,8 @@ def bring_in_line(
     points = _chunks(wanted.points[logged:], METRICS_PER_BATCH)
     params = _chunks([Param(name, text) for name, text in wanted.params.items()], PARAMS_PER_BATCH)
     for some_points, some_params in zip_longest(points, params, fillvalue=()):
-        client.log_batch(run.info.run_id, [Metric(*point) for point in some_points], some_params)
+        metrics = [Metric(permitted(name), *figure) for name, *figure in some_points]
+        client.log_batch(run.info.run_id, metrics, some_params)
     if new_tags:
         client.log_batch(run.info.run_id, tags=new_tags)
     if wanted.status == "SCHEDULED":
@@ -276,6 +277,15 @@ def attach_report(
         client.set_terminated(run.info.run_id)
 
 
+def permitted(name: str) -> str:
+    """A name of a metric or parameter with what MLflow does not permit in one replaced by `_`.
+
+    >>> permitted("accuracy (%)")
+    'accuracy ___'
+    """
+    return re.sub(r"[^\w./: -]", "_", name)
+
+
 def flat(value: object, name: str = "") -> dict[str, str]:
     """Nested data as name -> text, for example `levels[0]["nodes"]` as `level1.nodes`."""
     if isinstance(value, Mapping):
@@ -284,7 +294,7 @@ def flat(value: object, name: str = "") -> dict[str, str]:
         parts = [(f"{name.removesuffix('s')}{index}", part) for index, part in enumerate(value, 1)]
     else:
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        return {re.sub(r"[^\w./: -]", "_", name): text}
+        return {permitted(name): text}
     return {key: text for part_name, part in parts for key, text in flat(part, part_name).items()}
 
 

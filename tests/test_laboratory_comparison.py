@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nas_lib.laboratory import comparison
 from nas_lib.laboratory.search import search
-from nas_lib.laboratory.settings import Laboratory, LaboratoryBudget
+from nas_lib.laboratory.settings import Laboratory, LaboratoryBudget, Target
 from nas_lib.problems import ProblemError
+from nas_lib.problems.table import Table
 from nas_lib.strategies.random_search import RandomSearch
 from tests.laboratories import UNLISTED_GRID, a_laboratory, write_search
 
@@ -99,6 +101,28 @@ def test_strategies_are_ranked_at_the_checkpoints_and_over_all_blocks(laboratory
     assert [(pair["first"], pair["second"], pair["effect"]) for pair in overall["pairs"]] == [("good", "random", 1)]
 
 
+def test_the_same_points_in_another_order_are_a_tie(tmp_path: Path) -> None:
+    """Sums of what points add differ in their last digits with the order of the points."""
+    path = tmp_path / "thirds.csv"
+    points = [(place / 3, (1 - place / 11) ** 2 / 7) for place in range(12)]
+    pd.DataFrame([{"a": a, "loss": loss, "cost": cost} for a, (loss, cost) in enumerate(points)]).to_csv(path)
+    laboratory = a_laboratory(
+        tmp_path,
+        problems=[{"name": "table", "path": str(path), "genes": ["a"], "objectives": ["loss", "cost"]}],
+        budget={"evaluations": 12, "batch": 6},
+        seeds=[1, 2, 3, 4, 5, 6],
+    )
+    rng = np.random.default_rng(0)
+    for seed in laboratory.seeds:
+        for label in laboratory.labels:
+            write_search(laboratory, "thirds", label, seed, rng.permutation(points))
+    found = compared(laboratory)
+    assert found["overall"]["checkpoints"][-1]["ranks"] == {"good": 1.5, "random": 1.5}
+    assert (found["overall"]["pairs"][0]["p"], found["overall"]["pairs"][0]["effect"]) == (1, 0)
+    strategies = found["problems"]["thirds"]["checkpoints"][-1]["strategies"]
+    assert all(strategy["within_first"] for strategy in strategies.values())
+
+
 def test_three_strategies_are_tested_by_friedman(tmp_path: Path) -> None:
     laboratory = a_laboratory(tmp_path, strategies=["nsga2", "ageing", "random"], seeds=[1, 2, 3, 4])
     for seed in laboratory.seeds:
@@ -177,6 +201,16 @@ def test_the_best_are_a_share_of_all_with_those_as_good_as_the_worst_of_them(
     laboratory = a_laboratory(tmp_path, target={"share": share})
     assert laboratory.target is not None
     assert comparison.goal(laboratory.problem("staircase"), laboratory.target).members == members
+
+
+def test_the_best_are_found_whatever_the_unit_of_the_objective(tmp_path: Path) -> None:
+    path = tmp_path / "joules.csv"
+    pd.DataFrame([{"a": a, "energy": (a + 1) * 1e-12} for a in range(20)]).to_csv(path)
+    problem = Table.model_validate({"path": path, "genes": ["a"], "objectives": ["energy"]}).problem()
+    goal = comparison.goal(problem, Target(share=0.1))
+    assert goal.members == 2
+    assert goal.first(np.array([5e-12, 3e-12, 2e-12, 1e-12])) == 3
+    assert goal.first(np.array([5e-12, 3e-12])) is None
 
 
 @pytest.mark.parametrize(("architectures", "members"), [(6, 1), (6, 2), (7, 4)])

@@ -77,6 +77,20 @@ def test_the_summary_answers_first(results: Results) -> None:
     assert "with 3 seeds p cannot be smaller than 0.5" in found[-1], "so few seeds cannot be tested"
 
 
+def test_equal_mean_ranks_share_the_first_place(tmp_path: Path) -> None:
+    laboratory = a_laboratory(tmp_path, seeds=[1])
+    for label in laboratory.labels:
+        write_search(laboratory, "staircase", label, 1, GOOD)
+    write_comparison(laboratory)
+    assert summary(read(laboratory))[1].startswith(
+        "Over all problems and seeds good and random share the best mean rank, 1.50 of 2 (1 block) (critical"
+    )
+
+
+def test_strategies_that_have_no_budget_left_after_their_initial_sample_are_named(page: str) -> None:
+    assert "good and fair: the initial sample takes the whole budget" in words_of(page)
+
+
 def test_reference_points_denominators_and_repeats_are_stated(page: str) -> None:
     words = words_of(page)
     assert "loss and cost, all minimised. Reference point: loss 4, cost 4." in words

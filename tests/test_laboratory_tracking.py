@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -15,7 +17,7 @@ from nas_lib.laboratory.settings import Laboratory
 from nas_lib.laboratory.tracking import sync
 from nas_lib.mlflow_store import Synced, TrackingUnavailable
 from nas_lib.report.laboratory import write_report
-from tests.laboratories import a_laboratory, write_search
+from tests.laboratories import a_laboratory, a_table, write_search
 
 GOOD = [(3, 0), (0, 3), (2, 1), (1, 2)]
 """Hypervolume below (4, 4), of 10 units: 4, 7, 9, 10."""
@@ -64,6 +66,19 @@ def test_hypervolume_is_a_curve_over_distinct_evaluations(finished: Laboratory) 
     points = client.get_metric_history(run.info.run_id, "hypervolume")
     assert [point.step for point in points] == [1, 2, 3, 4]
     assert [point.value for point in points] == pytest.approx([0.4, 0.7, 0.9, 1.0])
+
+
+def test_names_that_mlflow_does_not_permit_are_changed(tmp_path: Path) -> None:
+    frame = pd.read_csv(a_table(tmp_path)).rename(columns={"loss": "loss (%)"})
+    frame.to_csv(tmp_path / "odd.csv", index=False)
+    problem = {"name": "table", "path": str(tmp_path / "odd.csv"), "genes": ["a", "b"]}
+    problem |= {"objectives": ["loss (%)", "cost"]}
+    budget = {"evaluations": 4, "batch": 4}
+    laboratory = a_laboratory(tmp_path, problems=[problem], strategies=["random"], seeds=[1], budget=budget)
+    write_search(laboratory, "odd", "random", 1, GOOD, predicted=np.array([1.0, 2.0, 3.0, 4.0]))
+    write_comparison(laboratory)
+    sync(laboratory)
+    assert "rank_correlation_loss ___" in runs(laboratory)["odd random-1"].data.metrics
 
 
 def test_a_second_time_nothing_is_made_and_a_changed_search_replaces_its_run_alone(finished: Laboratory) -> None:

@@ -204,6 +204,8 @@ def test_the_signed_rank_test_is_exact() -> None:
         0.75
     )  # sums of ranks 4 or more, 2 or less: 6 of 8
     assert pareto.signed_rank_test([0.0, 0.0]).p == 1
+    with_zeros = pareto.signed_rank_test([*range(1, 15), *[0] * 6])
+    assert with_zeros.p == pytest.approx(2 / 2**14), "differences of 0 say nothing, and do not make p an approximation"
     assert pareto.signed_rank_test([0.3]) == pareto.PairedTest(p=1, smallest=1, effect=1, count=1)
     with pytest.raises(ValueError, match="no differences"):
         pareto.signed_rank_test([])

@@ -211,6 +211,40 @@ def test_a_complete_table_is_a_whole_space_and_one_with_gaps_is_its_rows(tmp_pat
     assert len(gaps.space.rows) == 4
 
 
+def test_a_reference_point_is_judged_by_means_of_equal_rows(tmp_path: Path) -> None:
+    repeated = {"kernel_1": 3, "kernel_2": 3, "kind": ["x", "x", "y", "y", "y"]}
+    path = written(tmp_path, **repeated, accuracy=[70, 80, 60, 60, 60], size=[1, 3, 5, 5, 5])
+    assert table_of(path).problem().front == pytest.approx(np.array([[-75.0, 2.0]]))  # no row is as good as its mean
+    objectives = [{"column": "accuracy", "maximise": True, "reference": 76}, "size"]
+    with pytest.raises(ProblemError, match=r"no architecture is better .* best values are accuracy 75, size 2"):
+        table_of(path, objectives=objectives).problem()
+
+
+def test_a_gene_may_be_empty_where_it_has_no_effect(tmp_path: Path) -> None:
+    genes = ["kind", {"columns": "kernel_1", "active": {"gene": "kind", "options": ["x"]}}]
+    genes += [{"columns": "kernel_2", "active": {"gene": "kernel_1", "options": [5]}}]
+    empty = {"kernel_1": [3, None, 5, None, 5], "kernel_2": [None, None, 3, None, 7]}
+    problem = table_of(written(tmp_path, **empty), genes=genes).problem()
+    assert [gene.options for gene in problem.space.genes] == [("x", "y"), (3, 5), (3, 7)]
+    assert problem.space.rows is None  # y, x 3, x 5 3 and x 5 7 are all there are
+    assert problem.evaluate(problem.space.numbers([{"genes": ["y", 5, 7]}])).tolist() == [[-77.5, 3.0]]
+    empty["kernel_2"] = [None, None, 3, None, None]
+    message = r"the gene kernel_2 is empty in row 5, allowed are .*, or nothing where it has no effect"
+    with pytest.raises(ProblemError, match=message):
+        table_of(written(tmp_path, **empty), genes=genes).problem()
+
+
+def test_maximised_objectives_are_called_negated(tmp_path: Path) -> None:
+    assert table_of(written(tmp_path)).problem().units == {"accuracy": "negated"}
+
+
+def test_an_index_of_a_parquet_table_is_a_column_unless_there_is_one_of_its_name(tmp_path: Path) -> None:
+    frame = pd.read_csv(written(tmp_path))
+    for place, index in enumerate([frame.set_index("kind"), frame.set_index("kind", drop=False)]):
+        index.to_parquet(tmp_path / f"{place}.parquet")
+        assert table_of(tmp_path / f"{place}.parquet").problem().space.size == 4
+
+
 def test_parquet_tables_are_read_too(tmp_path: Path) -> None:
     frame = pd.read_csv(written(tmp_path))
     frame.to_parquet(tmp_path / "mine.parquet")
@@ -232,7 +266,7 @@ def test_parquet_tables_are_read_too(tmp_path: Path) -> None:
         (
             {"size": [1, 1e200, 1, 1, 1]},
             {},
-            r"the objective size is 1e\+200 in row 2, allowed are numbers up to 1e\+100",
+            r"the objective size is 1e\+200 in row 2, allowed are numbers, with a decimal point, up to 1e\+100",
         ),
         ({"size": [None, 1, 1, 1, 1], "kind": ["x", "y", None, "y", "y"]}, {}, r"the gene kind is empty in row 3"),
         ({"kernel_1": [3, 5, np.inf, 3, 5]}, {}, r"the gene kernel_1 is infinite in row 3, allowed are finite numbers"),
@@ -243,8 +277,10 @@ def test_parquet_tables_are_read_too(tmp_path: Path) -> None:
         (
             {},
             {"objectives": [{"column": "size", "reference": 1}]},
-            r"no row is better .* \(size 1\), .* best values are size 1",
+            r"no architecture is better .* \(size 1\), .* best values are size 1",
         ),
+        ({"kernel_1": 3, "kernel_2": 3, "kind": "x"}, {}, r"all rows are the same architecture, allowed are two"),
+        ({"kind": None}, {"genes": ["kind"]}, r"the gene kind is empty in row 1"),
     ],
 )
 def test_a_wrong_table_is_one_clear_line(
@@ -307,8 +343,9 @@ def test_options_are_numbers_or_truth_values_if_all_are_and_else_text(
         b"kind;accuracy;size\nx;70;1\ny;80;2\n",
         b"kind\taccuracy\tsize\nx\t70\t1\ny\t80\t2\n",
         b"kind, accuracy, size\nx, 70, 1\ny, 80, 2\nz, , 3\n",
+        b"kind ,accuracy,size\nx ,70 ,1\nx,70,1\ny,80,2\n",
     ],
-    ids=["byte order mark and CRLF", "semicolons", "tabs", "blanks and a gap"],
+    ids=["byte order mark and CRLF", "semicolons", "tabs", "blanks and a gap", "blanks after values"],
 )
 def test_files_of_other_programs_are_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "mine.csv").write_bytes(content)

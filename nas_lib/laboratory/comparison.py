@@ -6,10 +6,11 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas_lib import pareto
 from nas_lib.comparison import paired
@@ -30,6 +31,8 @@ SHARES = (0.90, 0.95, 0.99)
 """Levels, as shares of the denominator."""
 OWNERS = ("random", "nsga2")
 """Strategies whose final hypervolume is a level, beside that of the baseline."""
+CLOSE = 1e-12
+"""Values of an objective that differ by no more than this share of themselves are equally good."""
 FEWEST_RANKED = 3
 """Predictions of a round from which on a rank correlation is given."""
 
@@ -137,17 +140,15 @@ def compare_problem(laboratory: Laboratory, title: str, problem: Problem, checkp
     whole = pareto.hypervolume(front, scale)
     traces = {
         label: {
-            seed: (pareto.running_hypervolume(found, scale) / (whole or 1.0)).tolist() for seed, found in seeds.items()
+            seed: (pareto.running_hypervolume(found, scale) / (whole or 1.0)).round(pareto.DECIMALS).tolist()
+            for seed, found in seeds.items()
         }
         for label, seeds in points.items()
     }
     extent = np.abs(scale.reference - scale.ideal)
     best = None if laboratory.target is None else goal(problem, laboratory.target)
     found = {
-        label: {
-            seed: None if best is None else pareto.reached((-its[:, 0]).tolist(), -best.level)
-            for seed, its in seeds.items()
-        }
+        label: {seed: None if best is None else best.first(its[:, 0]) for seed, its in seeds.items()}
         for label, seeds in points.items()
     }
     return {
@@ -323,6 +324,15 @@ class Goal:
         """Evaluations that draws without replacement need in the mean to find one (negative hypergeometric)."""
         return (self.architectures + 1) / (self.members + 1)
 
+    def among(self, values: Values) -> NDArray[np.bool_]:
+        """Which values of the first objective are among the best, but for rounding."""
+        return values <= self.level + CLOSE * abs(self.level)
+
+    def first(self, values: Values) -> int | None:
+        """After how many evaluations with these values (n,) one of the best was found; None: it was not."""
+        places = np.flatnonzero(self.among(values))
+        return int(places[0]) + 1 if len(places) else None
+
 
 def goal(problem: Problem, target: Target) -> Goal:
     """The best share of all architectures, at least one of them.
@@ -335,7 +345,8 @@ def goal(problem: Problem, target: Target) -> Goal:
         raise ProblemError(f"{problem.name}: its best architectures are not known")
     values = np.sort(problem.evaluate(listed)[:, 0])
     level = float(values[math.ceil(target.share * len(values) - pareto.ROUNDING) - 1])
-    return Goal(level, int((values <= level + pareto.ROUNDING).sum()), len(values))
+    best = Goal(level, members=0, architectures=len(values))
+    return replace(best, members=int(best.among(values).sum()))
 
 
 def _best(laboratory: Laboratory, title: str, best: Goal, found: Firsts) -> dict[str, Any]:

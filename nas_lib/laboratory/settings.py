@@ -87,6 +87,15 @@ class Laboratory(Settings):
         return [label_of(strategy) for strategy in self.strategies]
 
     @property
+    def draws_alone(self) -> list[str]:
+        """Strategies, other than random search, whose initial sample or population takes the whole budget."""
+        sizes = {
+            label_of(strategy): getattr(strategy, "population", None) or getattr(strategy, "initial", None) or 0
+            for strategy in self.strategies
+        }
+        return [label for label, size in sizes.items() if size >= self.budget.evaluations]
+
+    @property
     def titles(self) -> list[str]:
         """Names of the problems."""
         return [problem.title for problem in self.problems]

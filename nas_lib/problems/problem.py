@@ -37,4 +37,4 @@ class Problem:
     scores: Mapping[str, Callable[[Numbers], Values]] = field(default_factory=dict)
     """What networks score without training: name -> rows (n, d) to values (n,), higher is better."""
     units: Mapping[str, str] = field(default_factory=dict)
-    """Unit of an objective, where it is known, for axes."""
+    """Unit of an objective, where it is known, or that it is negated: for axes."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from nas_lib.configuration import SLUG, nearest
@@ -28,6 +29,8 @@ MOST_OPTIONS = 1000
 """Options of a gene: a column with more is rather a number of the row, or something measured."""
 LARGEST = 1e100
 """Size of an objective up to which hypervolumes of three of them are numbers."""
+NEGATED = "negated"
+"""What stands beside the name of an objective that is maximised, in reports."""
 RESERVED = ("round", "slot", "hash", "origin", "repeat", "genes")
 """Columns that the history of a search has beside the objectives."""
 SEPARATORS = (",", ";", "\t")
@@ -168,8 +171,7 @@ class Table(Settings):
         if not complete.any():
             raise ProblemError(f"{self.path}: no row has a number in {', '.join(wanted)}")
         frame, values = frame[complete], values[complete]
-        genes, places = zip(*(_gene(frame, name, entry, self.path) for name, entry in columns.items()), strict=True)
-        _check_conditions(genes, self.path)
+        genes, rows = _genes(frame, columns, self.path)
         signs = np.array([-1.0 if objective.maximise else 1.0 for objective in self.objectives])
         given = [
             None if objective.reference is None else sign * objective.reference
@@ -177,16 +179,21 @@ class Table(Settings):
         ]
         exact = [name for name, objective in zip(wanted, self.objectives, strict=True) if objective.exact]
         values = values * signs
-        rows = np.stack(places, axis=1)
-        problem = tabular(self.title, genes, rows, values, wanted, given, exact, graph=self._drawn(genes))
-        if not (values < problem.reference).all(axis=1).any():
+        units = {name: NEGATED for name, sign in zip(wanted, signs, strict=True) if sign < 0}
+        problem = tabular(self.title, genes, rows, values, wanted, given, exact, units, graph=self._drawn(genes))
+        if problem.space.counts.max() < 2:
+            raise ProblemError(
+                f"{self.path}: all rows are the same architecture, allowed are two architectures or more"
+            )
+        front = np.asarray(problem.front)
+        if not (front < problem.reference).all(axis=1).any():
             reference, best = (
                 ", ".join(f"{name} {value:.6g}" for name, value in zip(wanted, signs * point, strict=True))
-                for point in (problem.reference, values.min(axis=0))
+                for point in (problem.reference, front.min(axis=0))
             )
             raise ProblemError(
-                f"{self.path}: no row is better in every objective than the reference point ({reference}), allowed is "
-                f"one that some row surpasses; the best values are {best}"
+                f"{self.path}: no architecture is better in every objective than the reference point ({reference}), "
+                f"allowed is one that some architecture surpasses; the best values are {best}"
             )
         return problem
 
@@ -283,7 +290,8 @@ def read_frame(path: Path) -> pd.DataFrame:
     except Exception as error:  # every reader has errors of its own
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise ProblemError(f"{path}: cannot be read as a table ({why})") from None
-    frame = frame.reset_index(drop=frame.index.names == [None])
+    indices = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    frame = frame.reset_index(level=indices).reset_index(drop=True) if indices else frame.reset_index(drop=True)
     if frame.empty:
         raise ProblemError(f"{path}: has no rows")
     return frame
@@ -319,6 +327,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
     if gaps:
         text = pd.read_csv(path, usecols=gaps, keep_default_na=False, na_values=[""], **options)
         frame[[names[place] for place in gaps]] = text
+    for name in frame.select_dtypes(exclude=("number", "bool")).columns:
+        texts = [value for value in frame[name].unique() if isinstance(value, str)]
+        if padded := {text: text.strip() for text in texts if text != text.strip()}:
+            frame[name] = frame[name].replace(padded)
     return frame
 
 
@@ -363,36 +375,57 @@ def numbers_of(frame: pd.DataFrame, name: str, path: Path) -> Values:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise ProblemError(
-            f"{path}: the objective {name} is {column.tolist()[row]!r} in row {row + 1}, allowed are numbers up to "
-            f"{LARGEST:g}, or nothing"
+            f"{path}: the objective {name} is {column.tolist()[row]!r} in row {row + 1}, allowed are numbers, with a "
+            f"decimal point, up to {LARGEST:g}, or nothing"
         )
     return values
 
 
-def _gene(frame: pd.DataFrame, name: str, entry: GeneColumns, path: Path) -> tuple[Gene, Numbers]:
-    """A gene, and the option number (n,) of every row."""
+def _genes(frame: pd.DataFrame, columns: Mapping[str, GeneColumns], path: Path) -> tuple[tuple[Gene, ...], Numbers]:
+    """The genes, and the option numbers (n, d) of all rows."""
+    genes: dict[str, Gene] = {}
+    places: dict[str, Numbers] = {}
+    effects: dict[str, NDArray[np.bool_]] = {}
+    for name, entry in columns.items():
+        effects[name] = np.ones(len(frame), dtype=bool)
+        if entry.active is not None:
+            _check_condition(name, entry.active, genes, path)
+            source = genes[entry.active.gene]
+            allowed = np.array([option in entry.active.options for option in source.options])
+            effects[name] = effects[source.name] & allowed[places[source.name]]
+        genes[name], places[name] = _gene(frame, name, entry, effects[name], path)
+    return tuple(genes.values()), np.stack([*places.values()], axis=1)
+
+
+def _gene(
+    frame: pd.DataFrame, name: str, entry: GeneColumns, effect: NDArray[np.bool_], path: Path
+) -> tuple[Gene, Numbers]:
+    """A gene, and the option number (n,) of every row: the first one where it is empty for it has no effect (n,)."""
     import pandas as pd
 
-    def wrong(found: str, bad: Sequence[bool]) -> ProblemError:
-        row = int(frame.index[np.flatnonzero(bad)[0]])
-        return ProblemError(f"{path}: the gene {name} is {found} in row {row + 1}, allowed are finite numbers and text")
+    def wrong(found: str, rows: pd.Index) -> ProblemError:
+        allowed = "finite numbers and text" + ("" if entry.active is None else ", or nothing where it has no effect")
+        return ProblemError(f"{path}: the gene {name} is {found} in row {int(rows[0]) + 1}, allowed are {allowed}")
 
-    column = frame[name]
-    if column.isna().any():
-        raise wrong("empty", column.isna().tolist())
+    there = frame[name].notna().to_numpy()
+    missing = ~there & (effect | ~there.any())
+    if missing.any():
+        raise wrong("empty", frame.index[missing])
+    column = frame.loc[there, name]
     try:
         codes, distinct = pd.factorize(column)
     except TypeError:
-        raise wrong(f"{column.iloc[0]!r}", [True]) from None
+        raise wrong(f"{column.iloc[0]!r}", column.index) from None
     found = _options(list(distinct.tolist()))
     if len(set(found)) > MOST_OPTIONS:
         raise ProblemError(f"{path}: the gene {name} has {len(set(found)):,} options, allowed are {MOST_OPTIONS:,}")
-    infinite = [isinstance(option, float) and not np.isfinite(option) for option in found]
-    if any(infinite):
-        raise wrong("infinite", np.array(infinite)[codes].tolist())
+    infinite = np.array([isinstance(option, float) and not np.isfinite(option) for option in found])[codes]
+    if infinite.any():
+        raise wrong("infinite", column.index[infinite])
     options = tuple(sorted(set(found)))
     place = {option: number for number, option in enumerate(options)}
-    numbers = np.array([place[option] for option in found], dtype=np.int64)[codes]
+    numbers = np.zeros(len(frame), dtype=np.int64)
+    numbers[there] = np.array([place[option] for option in found], dtype=np.int64)[codes]
     return Gene(name=name, options=options, ordered=entry.ordered, active=entry.active), numbers
 
 
@@ -407,21 +440,17 @@ def _options(values: list[Any]) -> list[Option]:
     return [int(value) for value in values] if whole else values
 
 
-def _check_conditions(genes: Sequence[Gene], path: Path) -> None:
-    before: dict[str, Gene] = {}
-    for gene in genes:
-        if gene.active is not None:
-            source = before.get(gene.active.gene)
-            if source is None:
-                raise ProblemError(
-                    f"{path}: the gene {gene.name} depends on {gene.active.gene!r}, allowed are the genes before it: "
-                    f"{', '.join(before) or 'none'}"
-                )
-            known = {(option, isinstance(option, bool)) for option in source.options}
-            for option in gene.active.options:
-                if (option, isinstance(option, bool)) not in known:
-                    raise ProblemError(
-                        f"{path}: the gene {gene.name} depends on {source.name} being {option!r}, allowed are "
-                        f"{', '.join(map(repr, source.options[:20]))}{', ...' if len(source.options) > 20 else ''}"
-                    )
-        before[gene.name] = gene
+def _check_condition(name: str, condition: Condition, before: Mapping[str, Gene], path: Path) -> None:
+    source = before.get(condition.gene)
+    if source is None:
+        raise ProblemError(
+            f"{path}: the gene {name} depends on {condition.gene!r}, allowed are the genes before it: "
+            f"{', '.join(before) or 'none'}"
+        )
+    known = {(option, isinstance(option, bool)) for option in source.options}
+    for option in condition.options:
+        if (option, isinstance(option, bool)) not in known:
+            raise ProblemError(
+                f"{path}: the gene {name} depends on {source.name} being {option!r}, allowed are "
+                f"{', '.join(map(repr, source.options[:20]))}{', ...' if len(source.options) > 20 else ''}"
+            )

@@ -136,12 +136,12 @@ def interval(found: Mapping[str, float], number: Callable[[float], str]) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A difference with its sign.
+    """A difference with its sign, if it is not 0.
 
-    >>> signed(0.25), signed(-0.25)
-    ('+0.250', '−0.250')
+    >>> signed(0.25), signed(-0.25), signed(-0.0)
+    ('+0.250', '−0.250', '0.000')
     """
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{value:+.{digits}f}".replace("-", "−") if value else f"{0:.{digits}f}"
 
 
 def energy(joules: float) -> str:

@@ -143,7 +143,10 @@ def _foretold(results: Results, title: str, objective: str) -> go.Figure:
     figure = go.Figure()
     for label, found in results.foretold(title)[objective].items():
         over = f"<b>{label}</b><br>round %{{x}}: %{{y:.2f}}, mean over seeds"
-        add_band(figure, results.labels.index(label), label, found, over, {"strategy": label}, shape="linear")
+        index = results.labels.index(label)
+        add_band(figure, index, label, found, over, {"strategy": label}, shape="linear")
+        marks = {"size": 6, "symbol": style.marker(index)[0]}  # a line of a single round would not be seen
+        figure.data[-1].update(mode="lines+markers", marker=marks)
     return layout(
         figure,
         {"title": "Round", "dtick": max(1, results.laboratory.budget.plan.rounds // 10)},

@@ -89,14 +89,15 @@ def _ranked(results: Results) -> Iterator[str]:
     if len(ranks) < 2:
         yield "Only one strategy was run, so nothing says whether it is better than another."
         return
-    best = min(ranks, key=lambda label: ranks[label])
-    alike = [label for label in ranks if label != best and ranks[label] - ranks[best] < last["critical_difference"]]
+    best = min(ranks.values())
+    first = [label for label, rank in ranks.items() if math.isclose(rank, best)]
+    alike = [label for label, rank in ranks.items() if label not in first and rank - best < last["critical_difference"]]
     sentence = (
-        f"Over all problems and seeds {best} has the best mean rank, {ranks[best]:.2f} of {len(ranks)} "
-        f"({counted(overall['blocks'], 'block')})"
+        f"Over all problems and seeds {listed(first)} {'has' if len(first) == 1 else 'share'} the best mean rank, "
+        f"{best:.2f} of {len(ranks)} ({counted(overall['blocks'], 'block')})"
     )
     if alike:
-        sentence += f"; its rank cannot be told apart from that of {listed(alike)}"
+        sentence += f"; that rank cannot be told apart from {'that' if len(alike) == 1 else 'those'} of {listed(alike)}"
     yield f"{sentence} (critical difference {last['critical_difference']:.2f})."
 
 
@@ -159,6 +160,7 @@ def _median(results: Results, found: Mapping[str, Any]) -> str:
 
 def _setting(results: Results) -> dict[str, str]:
     laboratory, budget = results.laboratory, results.laboratory.budget
+    draws = laboratory.draws_alone
     return {
         "Strategies": f"{', '.join(laboratory.labels)}; baseline: {results.comparison['baseline']}",
         "Problems": ", ".join(results.problems),
@@ -167,6 +169,7 @@ def _setting(results: Results) -> dict[str, str]:
         ),
         "Seeds": f"{', '.join(map(str, laboratory.seeds))} (n = {len(laboratory.seeds)}); all strategies of a seed "
         "draw their initial samples alike",
+        **({"Random draws alone": f"{listed(draws)}: the initial sample takes the whole budget"} if draws else {}),
     }
 
 
