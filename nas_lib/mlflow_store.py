@@ -239,7 +239,7 @@ def bring_in_line(
     points = _chunks(wanted.points[logged:], METRICS_PER_BATCH)
     params = _chunks([Param(name, text) for name, text in wanted.params.items()], PARAMS_PER_BATCH)
     for some_points, some_params in zip_longest(points, params, fillvalue=()):
-        metrics = [Metric(permitted(name), *figure) for name, *figure in some_points]
+        metrics = [Metric(permitted(name), value, when, step) for name, value, when, step in some_points]
         client.log_batch(run.info.run_id, metrics, some_params)
     if new_tags:
         client.log_batch(run.info.run_id, tags=new_tags)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import moocore
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from nas_lib.laboratory.search import search
@@ -116,6 +117,12 @@ def test_a_batch_covers_goals_greedily_and_does_not_take_the_same_twice() -> Non
     assert coverage._covering(goals, mean, exact, 2, [0]) == [0, 2]
 
 
+def reached(points: Values, by: Values) -> NDArray[np.bool_]:
+    """Which of the points some row of `by` is at least as good as."""
+    inside: NDArray[np.bool_] = np.all(by[None] <= points[:, None], axis=2)
+    return np.asarray(inside.any(axis=1))
+
+
 def goals_of(front: Values, hopes: Values) -> Values:
     """Goals between a front and certain predictions, reference value 1."""
     request = SimpleNamespace(rng=lambda *_: np.random.default_rng(3), round=1)
@@ -128,8 +135,7 @@ def test_goals_are_uniform_where_hopes_reach_and_the_front_does_not(objectives: 
     rng = np.random.default_rng(1)
     front, hopes = rng.uniform(0.3, 1, size=(30, objectives)), rng.uniform(0.2, 1, size=(200, objectives))
     points = rng.uniform(size=(100_000, objectives))
-    inside = [(members[None] <= points[:, None]).all(axis=2).any(axis=1) for members in (hopes, front)]
-    expected, found = points[inside[0] & ~inside[1]], goals_of(front, hopes)
+    expected, found = points[reached(points, hopes) & ~reached(points, front)], goals_of(front, hopes)
     assert len(found) == coverage.GOALS
     assert found.mean(axis=0) == pytest.approx(expected.mean(axis=0), abs=0.02)
     assert found.std(axis=0) == pytest.approx(expected.std(axis=0), abs=0.02)
@@ -140,8 +146,7 @@ def test_there_are_as_many_goals_where_little_is_left_to_gain() -> None:
     hopes = front - 0.005
     found = goals_of(front, hopes)
     assert len(found) == coverage.GOALS
-    assert (hopes[None] <= found[:, None]).all(axis=2).any(axis=1).all()
-    assert not (front[None] <= found[:, None]).all(axis=2).any()
+    assert reached(found, hopes).all() and not reached(found, front).any()
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])

@@ -121,7 +121,7 @@ STATES, OUTPUT = [["h", "h_next"]], {"h_next": {"inputs": ["x"]}}
         ({"states": [["h"]], "blocks": OUTPUT}, "allowed is a list of [before, after]"),
         ({"states": STATES, "blocks": {"h_next": {"from": ["x"]}}}, "block h_next: found the keys ['from'], allowed"),
         ({"states": STATES, "blocks": {"h_next": {"inputs": "x"}}}, "block h_next: found the inputs 'x', allowed is a"),
-        ({"states": STATES, "blocks": {**OUTPUT, 1: {"inputs": ["x"]}}}, "block 1: allowed in names are letters"),
+        ({"states": STATES, "blocks": OUTPUT | {1: {"inputs": ["x"]}}}, "block 1: allowed in names are letters"),
         ({"states": STATES, "blocks": {"h_next": {"inputs": ["x"], "combination": []}}}, "found the combination []"),
         ({"states": STATES, "blocks": {"h_next": {"inputs": ["x"], "immutable": 2}}}, "found 2 for immutable"),
     ],

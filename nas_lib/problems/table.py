@@ -327,7 +327,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     if gaps:
         text = pd.read_csv(path, usecols=gaps, keep_default_na=False, na_values=[""], **options)
         frame[[names[place] for place in gaps]] = text
-    for name in frame.select_dtypes(exclude=("number", "bool")).columns:
+    for name in frame.select_dtypes(exclude=["number", "bool"]).columns:
         texts = [value for value in frame[name].unique() if isinstance(value, str)]
         if padded := {text: text.strip() for text in texts if text != text.strip()}:
             frame[name] = frame[name].replace(padded)
