@@ -123,10 +123,10 @@ def reached(points: Values, by: Values) -> NDArray[np.bool_]:
     return np.asarray(inside.any(axis=1))
 
 
-def goals_of(front: Values, hopes: Values) -> Values:
+def goals_of(front: Values, hopes: Values, floors: float = -np.inf) -> Values:
     """Goals between a front and certain predictions, reference value 1."""
     request = SimpleNamespace(rng=lambda *_: np.random.default_rng(3), round=1)
-    model = SimpleNamespace(values=front, references=np.ones(front.shape[1]))
+    model = SimpleNamespace(values=front, references=np.ones(front.shape[1]), floors=floors)
     return coverage._goals(request, model, hopes, np.zeros_like(hopes))  # type: ignore[arg-type]
 
 
@@ -157,6 +157,21 @@ def test_what_a_front_leaves_open_is_divided_without_gap_or_overlap(objectives: 
     left = 1 - float(moocore.hypervolume(front, ref=np.ones(objectives)))
     assert (ends - lows).prod(axis=1).sum() == pytest.approx(left)
     assert not (front[None] < ends[:, None]).all(axis=2).any()
+
+
+def test_no_goal_lies_below_a_floor() -> None:
+    front = np.array([[0.0, 0.5], [0.5, 0.0]])
+    hopes = np.array([[-0.1, 0.5], [0.5, -0.1]])
+    assert goals_of(front, hopes).min() < 0
+    assert goals_of(front, hopes, floors=0.0).shape == (0, 2)
+    assert goals_of(front, np.array([[-0.1, 0.3]]), floors=0.0).min(axis=0) == pytest.approx([0.0, 0.3], abs=0.01)
+
+
+def test_an_objective_has_a_floor_where_a_tenth_of_all_share_its_best_value() -> None:
+    values = np.stack([np.linspace(0.2, 1.0, 60), np.linspace(0.2, 1.0, 60)], axis=1)
+    values[:6, 0] = 0.2 + 1e-17
+    values[:5, 1] = 0.2
+    assert coverage._floors(values).tolist() == [0.2, -np.inf]
 
 
 def test_what_the_front_reaches_is_no_hope() -> None:

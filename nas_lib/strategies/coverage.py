@@ -39,6 +39,9 @@ SHORTLIST = 4000
 """Architectures that compete for a batch: the best predicted ones."""
 POPULATION, GENERATIONS = 100, 40
 """Of the search on predictions, where the space is too large to be listed."""
+SHARED, FEWEST_SHARING = 0.1, 5
+"""An objective has a floor, its best measured value, if this share of all measured architectures, and this many of them,
+have it: what is foretold to be a little better would be worth much, and is not."""
 BEYOND = 0.1
 """Where no reference value is given: how far it lies beyond the worst of the front, as a share of the front's range."""
 
@@ -95,6 +98,8 @@ class _Model:
     """Measured objectives (n, m), warped."""
     references: Values
     """Warped reference values (m,), nan where none is given."""
+    floors: Values
+    """Warped values (m,) below which nothing is expected, -inf where none is known."""
     mean: Callable[[Numbers], Values]
     """Option numbers (n, d) -> mean (n, m) of warped objectives."""
     deviation: Callable[[Numbers], Values]
@@ -122,6 +127,7 @@ def _learnt(request: Request, features: Features | None) -> _Model:
     for place, process in processes.items():
         warped[:, place] = process.warp.of(values[:, place])
         ends[place] = process.warp.of(references[place : place + 1])[0]
+    floors = _floors(warped)
 
     def mean(rows: Numbers) -> Values:
         others = inputs_of(rows)
@@ -129,7 +135,7 @@ def _learnt(request: Request, features: Features | None) -> _Model:
             processes[place].mean(others) if place in processes else request.exact[name](rows)
             for place, name in enumerate(request.objectives)
         ]
-        return np.stack(columns, axis=1)
+        return np.maximum(np.stack(columns, axis=1), floors)
 
     def deviation(rows: Numbers) -> Values:
         others, found = inputs_of(rows), np.zeros((len(rows), len(ends)))
@@ -143,7 +149,14 @@ def _learnt(request: Request, features: Features | None) -> _Model:
             found[:, place] = process.warp.back(found[:, place])
         return found
 
-    return _Model(warped, ends, mean, deviation, expected)
+    return _Model(warped, ends, floors, mean, deviation, expected)
+
+
+def _floors(values: Values) -> Values:
+    """The best of each column of (n, m) where many have it but for rounding, else -inf."""
+    best = values.min(axis=0)
+    sharing = (values <= best + 1e-9 * np.ptp(values, axis=0)).sum(axis=0)
+    return np.where(sharing >= max(SHARED * len(values), FEWEST_SHARING), best, -np.inf)
 
 
 def _shortlist(request: Request, model: _Model) -> tuple[Numbers, Values]:
@@ -183,7 +196,7 @@ def _goals(request: Request, model: _Model, mean: Values, deviation: Values) -> 
     front = model.values[moocore.is_nondominated(model.values, keep_weakly=False)]
     beyond = front.max(axis=0) + BEYOND * np.ptp(front, axis=0)
     high = np.where(np.isnan(model.references), beyond, model.references)
-    hopes = mean - 2 * deviation
+    hopes = np.maximum(mean - 2 * deviation, model.floors)
     hopes = hopes[(hopes < high).all(axis=1) & ~_reached(hopes, front)]
     if not len(hopes):
         return np.empty((0, count))
