@@ -207,6 +207,12 @@ def test_it_beats_local_search_on_spaces_that_interact_and_with_three_objectives
     assert np.mean([final(Coverage(), seed) - final(LocalSearch(), seed) for seed in (1, 2)]) > 0
 
 
+def test_it_ends_when_all_of_a_space_is_measured() -> None:
+    made = Grid(function="dtlz2", genes=3, options=3, objectives=3).problem()
+    history, _ = search(made, Coverage(initial=5), 1, LaboratoryBudget(evaluations=90, batch=20))
+    assert len({each.proposal.hash for each in history}) == 27
+
+
 def test_it_says_what_it_expects_in_the_units_of_the_objectives() -> None:
     made = Cell(genes=8, options=4).problem()
     history, _ = search(made, Coverage(), 1, LaboratoryBudget(evaluations=60, batch=20))

@@ -73,6 +73,8 @@ class Coverage(StrategyBase):
         features = features_of(request, self.features)
         model = _learnt(request, features if request.free_scores else None)
         rows, mean = _shortlist(request, model)
+        if not len(rows):
+            return suggested(request, lambda *_: numbers[:0], 0, "random")[:wanted]
         if features is not None and not request.free_scores:
             rows = rows[np.argsort(_behind(mean), kind="stable")[:POOL]]
             model = _learnt(request, features)
@@ -86,8 +88,7 @@ class Coverage(StrategyBase):
         places += [place for place in others.tolist() if place not in places][: wanted - len(places)]
         chosen = rows[places]
         made = [Suggestion(space_of(request).genotype(row), "coverage") for row in chosen]
-        made = foretold(request, made, chosen, model.expected(chosen))
-        return made or suggested(request, lambda *_: numbers[:0], 0, "random")[:wanted]
+        return foretold(request, made, chosen, model.expected(chosen))
 
 
 @dataclass(frozen=True)
