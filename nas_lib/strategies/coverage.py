@@ -40,7 +40,7 @@ SHORTLIST = 4000
 POPULATION, GENERATIONS = 100, 40
 """Of the search on predictions, where the space is too large to be listed."""
 SHARED, FEWEST_SHARING = 0.1, 5
-"""An objective has a floor, its best measured value, if this share of all measured architectures, and this many of them,
+"""An objective has a floor, its best measured value, if this share of all measured architectures and this many of them
 have it: what is foretold to be a little better would be worth much, and is not."""
 BEYOND = 0.1
 """Where no reference value is given: how far it lies beyond the worst of the front, as a share of the front's range."""
