@@ -33,7 +33,6 @@ from nas_lib.experiment import ATTEMPTS, Experiment, settings_of
 from nas_lib.layout import SearchFolder, write_frame, write_json, write_records, write_text
 from nas_lib.randomness import generator, seed_of
 from nas_lib.records import Candidate, Cost, Evaluation, Finalist, History, Proposal
-from nas_lib.scores.names import REVISION
 from nas_lib.spaces import Space
 from nas_lib.strategies.filtered import proposed
 from nas_lib.strategies.neuroevolution import KnownNetworks
@@ -144,7 +143,7 @@ def scorer_of(search: Search) -> Scorer:
 def score_of(search: Search) -> Journal:
     """Scores of networks of a search, see `Request.score`; its folder keeps them."""
     experiment, settings = search.experiment, settings_of(search.experiment, search.label)
-    head = {"revision": REVISION, "task": settings["task"], "space": settings["space"]}
+    head = {"task": settings["task"], "space": settings["space"]}
     head |= {"scoring": experiment.scoring.model_dump(), "seed": search.seed}
     return Journal(scorer_of(search), search.folder.scores, head)
 

@@ -23,6 +23,7 @@ from nas_lib.evaluation.objectives import NEGATED, scores_among
 from nas_lib.evaluation.settings import Scoring
 from nas_lib.randomness import generator, single_thread
 from nas_lib.records import Genotype
+from nas_lib.scores.names import REVISION
 from nas_lib.scores.outcome import Outcome, outcome
 from nas_lib.spaces import Space
 from nas_lib.tasks.data import Data
@@ -100,7 +101,7 @@ class Journal:
     @cached_property
     def _known(self) -> dict[str, Entry]:
         found: dict[str, Entry] = {}
-        for each in journals.begin(self.path, self.head, Entry):
+        for each in journals.begin(self.path, {"revision": REVISION, **self.head}, Entry):
             found[each.network] = each.after(found.get(each.network))
         return found
 
