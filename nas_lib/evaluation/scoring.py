@@ -96,7 +96,7 @@ class Journal:
     scorer: Scorer
     path: Path
     head: Mapping[str, Any]
-    """All that scores depend on beside the genotype and the name: a journal with another head is begun anew."""
+    """All that scores depend on beside genotype, name and formula: a journal with another head is begun anew."""
 
     @cached_property
     def _known(self) -> dict[str, Entry]:
