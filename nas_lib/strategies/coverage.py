@@ -136,7 +136,7 @@ def _learnt(request: Request, features: Features | None) -> _Model:
             processes[place].mean(others) if place in processes else request.exact[name](rows)
             for place, name in enumerate(request.objectives)
         ]
-        return np.maximum(np.stack(columns, axis=1), floors)
+        return np.asarray(np.maximum(np.stack(columns, axis=1), floors))
 
     def deviation(rows: Numbers) -> Values:
         others, found = inputs_of(rows), np.zeros((len(rows), len(ends)))
