@@ -174,6 +174,18 @@ def test_an_objective_has_a_floor_where_a_tenth_of_all_share_its_best_value() ->
     assert coverage._floors(values).tolist() == [0.2, -np.inf]
 
 
+def test_what_can_be_computed_has_no_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Cell(genes=6, options=3).problem()
+    rows = problem.space.draw(20, np.random.default_rng(0))
+    values = problem.evaluate(rows)
+    values[:8] = values.min(axis=0)
+    monkeypatch.setattr(coverage, "known", lambda _: (rows, values))
+    monkeypatch.setattr(coverage, "space_of", lambda _: problem.space)
+    request = SimpleNamespace(objectives=problem.objectives, exact=problem.exact, references=())
+    assert problem.objectives == ("error", "cost")
+    assert np.isfinite(coverage._learnt(request, None).floors).tolist() == [True, False]  # type: ignore[arg-type]
+
+
 def test_what_the_front_reaches_is_no_hope() -> None:
     assert goals_of(np.array([[0.2, 0.2]]), np.array([[0.2, 0.2], [0.3, 0.4], [0.1, 1.5]])).shape == (0, 2)
 

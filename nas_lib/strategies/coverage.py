@@ -100,7 +100,7 @@ class _Model:
     references: Values
     """Warped reference values (m,), nan where none is given."""
     floors: Values
-    """Warped values (m,) below which nothing is expected, -inf where none is known."""
+    """Warped values (m,) below which nothing is expected, -inf where none is known or the objective is computed."""
     mean: Callable[[Numbers], Values]
     """Option numbers (n, d) -> mean (n, m) of warped objectives."""
     deviation: Callable[[Numbers], Values]
@@ -128,7 +128,8 @@ def _learnt(request: Request, features: Features | None) -> _Model:
     for place, process in processes.items():
         warped[:, place] = process.warp.of(values[:, place])
         ends[place] = process.warp.of(references[place : place + 1])[0]
-    floors = _floors(warped)
+    predicted = np.isin(np.arange(len(ends)), [*processes])
+    floors = np.where(predicted, _floors(warped), -np.inf)
 
     def mean(rows: Numbers) -> Values:
         others = inputs_of(rows)
