@@ -13,7 +13,7 @@ import yaml
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from nas_lib.settings import Settings, UserError
+from nas_lib.settings import Settings, UserError, shortened
 
 Model = TypeVar("Model", bound=Settings)
 
@@ -336,5 +336,4 @@ def _tags(section: type[Settings]) -> set[str]:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(repr(value), 60)

@@ -16,7 +16,7 @@ RESAMPLES = 2000
 ROUNDING = 1e-9
 """Hypervolumes that are so close are the same."""
 DECIMALS = 12
-"""Of running hypervolumes that are compared: the same points found in another order are to have the same one."""
+"""Of running hypervolumes: the same points found in another order are to have the same one."""
 
 
 def objective_matrix(history: History, names: Sequence[str]) -> np.ndarray:
@@ -92,7 +92,7 @@ def running_hypervolume(points: np.ndarray, scale: Scale) -> np.ndarray:
             value += gain
             members = _joined(members, point)
         values.append(value)
-    return np.array(values)
+    return np.array(values).round(DECIMALS)
 
 
 def _gain(point: np.ndarray, members: np.ndarray) -> float:
@@ -152,7 +152,7 @@ def hypervolume_trace(history: History, names: Sequence[str], scale: Scale) -> l
     """Hypervolume after each evaluation of a history, those that do not count and duplicates included."""
     counts = np.array([evaluation.counts for evaluation in history], dtype=bool)
     points = objective_matrix([evaluation for evaluation in history if evaluation.counts], names)
-    values = np.append(0.0, running_hypervolume(points, scale).round(DECIMALS))
+    values = np.append(0.0, running_hypervolume(points, scale))
     return [float(value) for value in values[np.cumsum(counts)]]
 
 

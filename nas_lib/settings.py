@@ -39,5 +39,10 @@ def _descriptions(cls: type) -> dict[str, str]:
     return found
 
 
+def shortened(text: str, length: int) -> str:
+    """A text as a message quotes it, cut to a length."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
 class UserError(Exception):
     """Something the user has to put right. The message is one clear line, or one per mistake."""

@@ -140,8 +140,7 @@ def compare_problem(laboratory: Laboratory, title: str, problem: Problem, checkp
     whole = pareto.hypervolume(front, scale)
     traces = {
         label: {
-            seed: (pareto.running_hypervolume(found, scale) / (whole or 1.0)).round(pareto.DECIMALS).tolist()
-            for seed, found in seeds.items()
+            seed: (pareto.running_hypervolume(found, scale) / (whole or 1.0)).tolist() for seed, found in seeds.items()
         }
         for label, seeds in points.items()
     }

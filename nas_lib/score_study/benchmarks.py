@@ -24,7 +24,7 @@ from nas_lib.problems.flexibert import SPACE, published
 from nas_lib.problems.problem import ProblemError
 from nas_lib.problems.table import column_of, numbers_of, read_frame, titled
 from nas_lib.randomness import generator
-from nas_lib.settings import Settings
+from nas_lib.settings import Settings, shortened
 from nas_lib.spaces import Space, SpaceSettings
 from nas_lib.tasks import TaskSettings
 from nas_lib.tasks.images import DataFolder
@@ -301,10 +301,10 @@ class TableBenchmark(Settings):
         except Exception as error:  # every space has errors of its own
             why = (str(error).splitlines() or [""])[0]
             example = json.dumps(self.space.sample(generator(0, "score study", "example")))
-            found = "nothing" if text is None or str(text) == "nan" else repr(_short(str(text)))
+            found = "nothing" if text is None or str(text) == "nan" else repr(shortened(str(text), 120))
             raise ProblemError(
                 f"{path}: row {row}: {self.genotype} cannot be read as a genotype of the space {self.space.name!r} "
-                f"({type(error).__name__}: {why}): found {found}, allowed is JSON such as {_short(example)}"
+                f"({type(error).__name__}: {why}): found {found}, allowed is JSON such as {shortened(example, 120)}"
             ) from None
 
     def _genotype(self, text: object) -> Any:
@@ -321,10 +321,6 @@ class TableBenchmark(Settings):
 
 BenchmarkSettings = Annotated[NASBenchNLP | FlexiBERT | TableBenchmark, Field(discriminator="name")]
 """What a study can name."""
-
-
-def _short(text: str, length: int = 120) -> str:
-    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def merged(networks: Iterable[tuple[str, Network]]) -> list[Network]:

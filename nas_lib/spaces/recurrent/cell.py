@@ -15,7 +15,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nas_lib.records import Genotype
-from nas_lib.settings import UserError
+from nas_lib.settings import UserError, shortened
 from nas_lib.spaces import architecture
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ def cell_of(genotype: Genotype) -> Cell:
 
 def _short(value: object) -> str:
     """A value as a message quotes it: the keys of data with names."""
-    text = f"the keys {sorted(map(str, value))}" if isinstance(value, Mapping) else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shortened(f"the keys {sorted(map(str, value))}" if isinstance(value, Mapping) else repr(value), 80)
 
 
 def _is_pair(state: object) -> bool:
