@@ -434,6 +434,7 @@ def _other_modality(sections: Mapping[str, Any]) -> Iterable[str]:
 def _impossible_trainings(sections: Mapping[str, Any]) -> Iterable[str]:
     """Settings of training that the data have no use for, or that need what is not there."""
     task, transfer, budget = sections["task"], sections.get("transfer"), sections.get("budget")
+    space = sections.get("space")
     finalists = sections.get("finalists")
     trainings = [("training", sections.get("training"), task)]
     trainings += [("finalists.training", finalists and finalists.training, task)]
@@ -444,7 +445,14 @@ def _impossible_trainings(sections: Mapping[str, Any]) -> Iterable[str]:
         for key in ("crop_padding", "horizontal_flip", "cutout"):
             if its.modality != "images" and getattr(training, key):
                 yield f"{where}.{key}: found {getattr(training, key)}, allowed with {its.modality} is none"
+        if "perplexity" not in its.measures and training.steps != type(training).model_fields["steps"].default:
+            yield f"{where}.steps: found {training.steps}, which is of running text only; the task is {its.name!r}"
         rule = training.early_stop
+        if rule and where != "training":
+            yield f"{where}.early_stop: nothing inherits weights here, allowed is none"
+        elif rule and space and "inherit" not in space.operators():
+            without = " with `inheritance: none`" if "inheritance" in type(space).model_fields else ""
+            yield f"{where}.early_stop: the space {space.name!r}{without} lets nothing inherit weights, allowed is none"
         if rule and rule.figure not in its.measures:
             allowed = ", ".join(its.measures)
             yield f"{where}.early_stop.figure: the task {its.name!r} has no {rule.figure}, allowed is {allowed}"

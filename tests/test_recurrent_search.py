@@ -71,6 +71,10 @@ def test_images_are_trained_as_before_and_old_searches_go_on() -> None:
     assert settings_of(other, "random")["training"] == stored | {"optimizer": "adam"}
 
 
+CELLS = {"name": "recurrent", "hidden": 8}
+SHORTER = {"threshold": 1, "short_epochs": 1}
+
+
 @pytest.mark.usefixtures("recurrent")
 @pytest.mark.parametrize(
     ("changes", "line"),
@@ -85,12 +89,25 @@ def test_images_are_trained_as_before_and_old_searches_go_on() -> None:
         ),
         ({"training": {"cutout": 3}}, "training.cutout: found 3, allowed with sequences is none"),
         (
-            {"training": {"early_stop": {"figure": "perplexity", "threshold": 5, "short_epochs": 1}}},
+            {"space": CELLS, "training": {"early_stop": {**SHORTER, "figure": "perplexity"}}},
             "training.early_stop.figure: the task 'formal-language' has no perplexity, allowed is error, loss",
         ),
         (
-            {"training": {"early_stop": {"threshold": 5, "short_epochs": 50}}},
+            {"space": CELLS, "training": {"early_stop": {**SHORTER, "short_epochs": 50}}},
             "training.early_stop.short_epochs: found 50, allowed is at most budget.epochs, which is 5",
+        ),
+        (
+            {"training": {"steps": 20}},
+            "training.steps: found 20, which is of running text only; the task is 'formal-language'",
+        ),
+        (
+            {"space": {**CELLS, "inheritance": "none"}, "training": {"early_stop": SHORTER}},
+            "training.early_stop: the space 'recurrent' with `inheritance: none` lets nothing inherit weights, allowed is "
+            "none",
+        ),
+        (
+            {"finalists": {"count": 2, "training": {"early_stop": SHORTER}}},
+            "finalists.training.early_stop: nothing inherits weights here, allowed is none",
         ),
         (
             {"transfer": {"task": {"name": "mnist"}}},
