@@ -102,8 +102,8 @@ SHORTER = {"threshold": 1, "short_epochs": 1}
         ),
         (
             {"space": {**CELLS, "inheritance": "none"}, "training": {"early_stop": SHORTER}},
-            "training.early_stop: the space 'recurrent' with `inheritance: none` lets nothing inherit weights, allowed is "
-            "none",
+            "training.early_stop: the space 'recurrent' with `inheritance: none` lets nothing inherit weights, allowed "
+            "is none",
         ),
         (
             {"finalists": {"count": 2, "training": {"early_stop": SHORTER}}},

@@ -276,10 +276,13 @@ def test_a_lineage_goes_along_parents_to_the_initial_network() -> None:
     assert descent.lineage(history, history[0]) == [history[0]]
     assert descent.has_descent(history) and not descent.has_descent(history[:2])
 
-    first, second, third = descent.steps(descent.lineage(history, history[4]), ["loss", "blocks"])
+    first, second, third = descent.steps(descent.lineage(history, history[4]), "loss", ["blocks"])
     assert (first.changes, second.changes) == ([], ["add unit: at (1, 0)"])
-    assert first.differences == {} and third.differences == {}  # the last one was trained longer
+    assert first.differences == {} and third.differences == {"blocks": 1}  # the last one was trained longer
     assert second.differences == {"loss": pytest.approx(-0.2), "blocks": 0}
+
+    shortened = history[2].model_copy(update={"metrics": {"blocks": 4, "trained_epochs": 1}})
+    assert descent.steps([history[1], shortened], "loss", ["blocks"])[1].differences == {"blocks": 3}
 
 
 def test_every_finalist_of_a_search_with_parents_has_its_lineage_on_the_page(experiment: Experiment, page: str) -> None:

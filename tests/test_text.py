@@ -310,6 +310,10 @@ def test_columns_are_named_by_a_header(tmp_path: Path) -> None:
         ("0,a\n", "has no column text: 1; it has 0, separated by tabs"),
         ("0\ta\n \tb\n", "line 2 has no label"),
         ("0\ta\n1\n", "line 2 has 1 columns, expected are 2"),
+        (
+            "label\tsentence\n" + "0\ta\n1\tb\n" * 9,
+            "line 1 is of one word and has a label of its own, 'label'; where it names",
+        ),
         ("0\ta\n" * 9, "the training texts have 1 labels, allowed are at least 2"),
     ],
 )

@@ -32,7 +32,7 @@ class Step:
     figures: dict[str, float]
     """The main measure and the figures of size."""
     differences: dict[str, float]
-    """This minus the one before; empty for the first, and where they were not trained equally long."""
+    """This minus the one before; empty for the first, and without the measure where not trained equally long."""
 
 
 def lineage(history: Sequence[Evaluation], member: Evaluation) -> History:
@@ -52,19 +52,25 @@ def has_descent(history: Sequence[Evaluation]) -> bool:
     return any(one.proposal.parents for one in history)
 
 
-def steps(chain: Sequence[Evaluation], names: Sequence[str]) -> list[Step]:
-    """What each candidate of a lineage did to some figures."""
+def steps(chain: Sequence[Evaluation], measure: str, sizes: Sequence[str]) -> list[Step]:
+    """What each candidate of a lineage did to the main measure and to figures of size."""
     told: list[Step] = []
     for place, evaluation in enumerate(chain):
-        figures = {name: value for name in names if (value := figure_of(evaluation, name)) is not None}
+        figures = {name: value for name in (measure, *sizes) if (value := figure_of(evaluation, name)) is not None}
         before = told[-1] if told else None
         differences = {}
-        if before and before.evaluation.proposal.epochs == evaluation.proposal.epochs:
-            differences = {
-                name: value - before.figures[name] for name, value in figures.items() if name in before.figures
-            }
+        if before:
+            alike = _epochs(before.evaluation) == _epochs(evaluation)
+            comparable = figures.keys() & before.figures.keys() - (set() if alike else {measure})
+            differences = {name: figures[name] - before.figures[name] for name in figures if name in comparable}
         told.append(Step(evaluation, changes_of(evaluation) if place else [], figures, differences))
     return told
+
+
+def _epochs(evaluation: Evaluation) -> float:
+    """For how long a network was trained itself; less than proposed where a rule of the training shortened it."""
+    shortened = figure_of(evaluation, "trained_epochs")
+    return evaluation.proposal.epochs if shortened is None else shortened
 
 
 def changes_of(evaluation: Evaluation) -> list[str]:

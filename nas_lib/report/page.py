@@ -223,7 +223,7 @@ def _lineages(results: Results) -> list[dict[str, Any]]:
         history = results.histories[finalist.strategy][finalist.seed]
         if not descent.has_descent(history):
             continue
-        chain = descent.steps(descent.lineage(history, finalist.chosen), names)
+        chain = descent.steps(descent.lineage(history, finalist.chosen), results.measure, descent.sizes(results))
         found.append(
             {
                 "name": finalist.name,

@@ -232,7 +232,7 @@ def _lineage(results: Results) -> Iterator[Row]:
             "member": member.proposal.hash,
             "finalist": "" if rank is None else rank,
         }
-        for place, step in enumerate(descent.steps(chain, descent.figures_told(results))):
+        for place, step in enumerate(descent.steps(chain, results.measure, descent.sizes(results))):
             proposal = step.evaluation.proposal
             row |= {"step": place, "round": proposal.round, "slot": proposal.slot, "hash": proposal.hash}
             row |= {"epochs": proposal.epochs, "changes": "; ".join(step.changes)}
