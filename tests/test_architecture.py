@@ -91,6 +91,12 @@ def test_every_random_graph_is_one_acyclic_piece(nodes: int, model: str, p: floa
     assert nodes == 1 or (len(undirected) == nodes and nx.is_connected(undirected))
 
 
+@pytest.mark.parametrize("p", [7, -0.1, float("nan")])
+def test_what_is_no_probability_makes_no_graph(p: float) -> None:
+    with pytest.raises(ValueError, match=f"p is {p}, allowed is 0 to 1"):
+        architecture.predecessors(er(5, p), np.random.default_rng(0))
+
+
 @pytest.mark.parametrize(("one", "other"), [(2, 3), (4, 5)])
 @pytest.mark.parametrize("nodes", [6, 8, 10])
 def test_odd_ring_neighbours_act_as_the_even_number_below(nodes: int, one: int, other: int) -> None:

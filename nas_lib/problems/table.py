@@ -293,7 +293,7 @@ def read_frame(path: Path) -> pd.DataFrame:
     indices = [name for name in frame.index.names if name is not None and name not in frame.columns]
     frame = frame.reset_index(level=indices).reset_index(drop=True) if indices else frame.reset_index(drop=True)
     if frame.empty:
-        raise ProblemError(f"{path}: has no rows")
+        raise ProblemError(f"{path}: has no rows below its head, allowed is a table with some")
     return frame
 
 

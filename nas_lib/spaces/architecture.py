@@ -124,10 +124,15 @@ def predecessors(level: Mapping[str, Any], rng: np.random.Generator) -> tuple[tu
 
     A graph that is still not connected after its tries is joined: an edge between the lowest nodes of successive
     components. The second value says whether that was needed.
+
+    Raises:
+        ValueError: p is no probability, which only a genotype from outside can have.
     """
     import networkx as nx
 
-    nodes = level["nodes"]
+    nodes, p = level["nodes"], level.get("p", 0)
+    if not 0 <= p <= 1:  # true for NaN
+        raise ValueError(f"p is {p}, allowed is 0 to 1")
     if nodes == 1:
         return ((),), False
     if level["model"] == "WS":
