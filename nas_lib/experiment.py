@@ -384,7 +384,7 @@ def _impossible_combinations(sections: Mapping[str, Any]) -> Iterable[str]:
         if known("objectives"):
             count = len(sections["objectives"])
             if allowed := other_count(strategy, count):
-                yield f"{where}: found {count} objectives, allowed is {allowed}"
+                yield f"{where}: the number of objectives is {count}, allowed is {allowed}"
 
 
 def _unknown_scores(sections: Mapping[str, Any]) -> Iterable[str]:

@@ -11,6 +11,8 @@ from nas_lib.records import Evaluation, History
 
 MARGIN = 0.1
 """Where a reference value is not given: how far it lies beyond the worst value, as a share of the range."""
+UNBOUNDED = frozenset({"loss", "perplexity"})
+"""Measures by which a network can fail by any factor, so that its value says nothing of the others."""
 RESAMPLES = 2000
 """Of every bootstrap."""
 ROUNDING = 1e-9
@@ -50,21 +52,37 @@ class Scale:
 def scale_of(histories: Sequence[History], names: Sequence[str], references: Sequence[float | None]) -> Scale | None:
     """The box from the best values seen in all histories to the reference point.
 
-    Where no reference value is given it lies a tenth of the range seen beyond the worst value in all histories, so that
-    the ends of a front count too. None when nothing was feasible.
+    None when nothing was feasible. See `box`.
     """
     points = objective_matrix([one for history in histories for one in history if one.counts], names)
     if not len(points):
         return None
-    return box(points, references)
+    return box(points, references, names)
 
 
-def box(points: np.ndarray, references: Sequence[float | None]) -> Scale:
-    """See `scale_of`: the box of points (n, m)."""
+def box(points: np.ndarray, references: Sequence[float | None], names: Sequence[str] = ()) -> Scale:
+    """The box of points (n, m), from the best values to the reference point.
+
+    Where no reference value is given it lies a tenth of the range seen beyond the worst value, so that the ends of a
+    front count too. Of measures without a bound the worst value is that within the `fence`: beside a loss of 1e30 all
+    others would be the same.
+    """
     ideal, worst = points.min(axis=0), points.max(axis=0)
+    for place in [place for place, name in enumerate(names) if name in UNBOUNDED]:
+        values = points[:, place]
+        worst[place] = values[values <= fence(values)].max()
     default = worst + MARGIN * (worst - ideal)
     reference = [default[i] if value is None else value for i, value in enumerate(references)]
     return Scale(ideal=ideal, reference=np.array(reference, dtype=float))
+
+
+def fence(values: np.ndarray) -> float:
+    """Three quartile ranges beyond the upper quartile: what lies farther out is none of the others' kind.
+
+    Tukey's outer fence (1977). At least one value lies within.
+    """
+    low, high = np.percentile(values, [25, 75])
+    return float(high + 3 * (high - low))
 
 
 def hypervolume(points: np.ndarray, scale: Scale) -> float:
@@ -171,15 +189,17 @@ def igd_plus(points: np.ndarray, front: np.ndarray) -> float:
     return float(moocore.igd_plus(points / extent, ref=front / extent))
 
 
-def spread_selection(members: History, names: Sequence[str], count: int) -> History:
+def spread_selection(members: History, names: Sequence[str], count: int, farthest: np.ndarray | None = None) -> History:
     """At most `count` members of a front that together keep as much of its hypervolume as a greedy choice can.
 
-    The box is that of the front alone.
+    The box is that of the front alone, and ends at `farthest` (m,) where members better than that lie beyond.
     """
     if len(members) <= count:
         return list(members)
     points = objective_matrix(members, names)
     scale = box(points, [None] * len(names))
+    if farthest is not None and (points < farthest).all(axis=1).any():
+        scale = Scale(scale.ideal, np.minimum(scale.reference, farthest))
     return [members[index] for index in sorted(most_improving(points, points[:0], scale, count))]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from nas_lib import pareto
@@ -86,8 +87,8 @@ class Known:
     epochs: int = 0
     recent: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
     front: History = field(default_factory=list)
-    worst: History = field(default_factory=list)
-    """One evaluation with the worst value of each objective: with the front they give the scale."""
+    points: dict[Candidate, list[float]] = field(default_factory=dict)
+    """Objectives of all candidates that count, duplicates too: they give the scale."""
     finalists: int | None = None
     retrained: set[Path] = field(default_factory=set)
 
@@ -99,14 +100,15 @@ def snapshot(experiment: Experiment, known: dict[tuple[str, int], Known] | None 
     for search in searches:
         _look(search, known.setdefault((search.label, search.seed), Known()))
     references = [objective.reference for objective in experiment.objectives]
-    extremes = [[*one.front, *one.worst] for one in known.values()]
-    scale = pareto.scale_of(extremes, experiment.objective_names, references)
+    points = np.array([point for one in known.values() for point in one.points.values()])
+    scale = pareto.box(points, references, experiment.objective_names) if len(points) else None
     return [_progress(search, known[search.label, search.seed], known, scale) for search in searches]
 
 
 def _look(search: Search, known: Known) -> None:
     """Read what is new."""
     experiment, folder = search.experiment, search.folder
+    names = experiment.objective_names
     while len(known.rounds) < experiment.budget.rounds and folder.proposals(len(known.rounds)).exists():
         proposals = read_proposals(folder, len(known.rounds))
         known.rounds.append(len(proposals))
@@ -118,6 +120,8 @@ def _look(search: Search, known: Known) -> None:
             if succeeded is None:
                 continue
             known.duplicates += 1
+            if proposal.duplicate_of in known.points:
+                known.points[candidate] = known.points[proposal.duplicate_of]
             infeasible = proposal.duplicate_of in known.infeasible
         else:
             evaluation = finished(folder.work(candidate), proposal)
@@ -125,14 +129,13 @@ def _look(search: Search, known: Known) -> None:
                 continue
             succeeded = evaluation.ok
             infeasible = succeeded and not evaluation.feasible
+            if evaluation.counts:
+                known.points[candidate] = [evaluation.objectives[name] for name in names]
             new.append(evaluation)
         known.finished[candidate] = succeeded
         known.infeasible |= {candidate} if infeasible else set()
         del known.waiting[candidate]
-    names = experiment.objective_names
     known.front = pareto.front([*known.front, *new], names)
-    successful = [evaluation for evaluation in (*known.worst, *new) if evaluation.counts]
-    known.worst = [max(successful, key=lambda e: e.objectives[name]) for name in names] if successful else []
     known.seconds += pareto.seconds_of(new)
     known.epochs += sum(evaluation.cost.epochs for evaluation in new)
     known.recent.extend(sorted((evaluation.cost.finished, evaluation.cost.seconds) for evaluation in new))

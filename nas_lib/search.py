@@ -478,15 +478,18 @@ def run_inline(search: Search, attempt: int = 1) -> None:
 def select_finalists(search: Search) -> None:
     """Choose which members of the front are retrained: those that together keep most of its hypervolume.
 
-    Of known networks all are, whether they are on their front or not: they are what others are held against.
+    Members beyond the reference point keep none. Of known networks all are chosen, whether they are on their front or
+    not: they are what others are held against.
     """
     experiment = search.experiment
-    count = experiment.finalists.count
+    count, names = experiment.finalists.count, experiment.objective_names
+    history = read_history(search.folder, range(experiment.budget.rounds))
     if isinstance(experiment.strategy(search.label), KnownNetworks):
-        history = read_history(search.folder, range(experiment.budget.rounds))
         chosen = [evaluation for evaluation in history if evaluation.ok][:count]
     else:
-        chosen = pareto.spread_selection(_evaluations_in(search.folder.front), experiment.objective_names, count)
+        scale = pareto.scale_of([history], names, [objective.reference for objective in experiment.objectives])
+        members = _evaluations_in(search.folder.front)
+        chosen = pareto.spread_selection(members, names, count, scale.reference if scale else None)
     write_json(search.folder.finalists, [evaluation.model_dump(mode="json") for evaluation in chosen])
 
 

@@ -291,10 +291,10 @@ def test_all_mistakes_of_a_file_come_at_once() -> None:
             {"budget": {"proposals": 6, "draws": 4}},
             "budget: proposals is 6, allowed is a multiple of draws, which is 4",
         ),
-        ({"strategies": ["bo"]}, "strategies.0 (bo): found 2 objectives, allowed is exactly 1"),
+        ({"strategies": ["bo"]}, "strategies.0 (bo): the number of objectives is 2, allowed is exactly 1"),
         (
             {"strategies": ["parego"], "objectives": ["error"]},
-            "strategies.0 (parego): found 1 objectives, allowed is 2 or more",
+            "strategies.0 (parego): the number of objectives is 1, allowed is 2 or more",
         ),
         (
             {

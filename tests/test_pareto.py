@@ -140,6 +140,22 @@ def test_the_box_runs_from_the_best_to_a_tenth_beyond_the_worst_or_to_given_valu
     assert pareto.scale_of([history(None)], NAMES, [None, None]) is None
 
 
+def test_a_network_that_failed_by_any_factor_does_not_stretch_the_box() -> None:
+    points = np.array([[0.1, 5], [0.2, 4], [0.3, 3], [0.4, 2], [1e30, 1]])
+    assert pareto.box(points, [None, None], ["loss", "blocks"]).reference == pytest.approx([0.43, 5.4])
+    assert pareto.box(points, [None, None], ["flops", "blocks"]).reference[0] == pytest.approx(1.1e30)
+    assert pareto.box(points, [7.0, None], ["loss", "blocks"]).reference[0] == 7
+    assert pareto.fence(np.array([1.0, 2.0, 3.0, 4.0, 5.0])) == 10
+
+
+def test_finalists_are_no_members_beyond_the_reference_point_while_there_are_others() -> None:
+    members = pareto.front(history((0.1, 5), (0.2, 4), (0.3, 3), (1e30, 1)), NAMES)
+    assert slots(pareto.spread_selection(members, NAMES, 3, np.array([0.5, 9.0]))) == [0, 1, 2]
+    assert slots(pareto.spread_selection(members, NAMES, 3, np.array([0.25, 9.0]))) == [0, 1]
+    assert 3 in slots(pareto.spread_selection(members, NAMES, 3, np.array([0.05, 9.0])))
+    assert 3 in slots(pareto.spread_selection(members, NAMES, 3))
+
+
 def test_finalists_are_spread_over_the_front() -> None:
     members = pareto.front(history((0.0, 1.0), (0.01, 0.99), (0.3, 0.3), (0.31, 0.29), (1.0, 0.0)), NAMES)
     chosen = pareto.spread_selection(members, NAMES, 3)

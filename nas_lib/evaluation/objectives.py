@@ -82,7 +82,7 @@ class Objective(Settings):
     `scoring`), for scores are the better the higher."""
     reference: float | None = None
     """Reference point of the hypervolume, in the objective's unit: above 0, of a negated score any number. Default: a
-    tenth of the range seen beyond the worst value seen."""
+    tenth of the range seen beyond the worst value seen, of a loss or perplexity without those far beyond the others."""
 
     @model_validator(mode="after")
     def _reference_can_be_reached(self) -> Self:

@@ -184,7 +184,7 @@ def unfit(title: str, problem: Problem, label: str, strategy: Strategy) -> str |
     """Why a strategy cannot search a problem, in one line; None where it can."""
     count = len(problem.objectives)
     if allowed := other_count(strategy, count):
-        return f"problems ({title}): has {count} objectives, allowed with the strategy {label} is {allowed}"
+        return f"problems ({title}): the number of objectives is {count}, allowed with {label} is {allowed}"
     predictor = str(getattr(strategy, "predictor", ""))
     if predictor in predictors.PREDICTORS and not predictors.suits(predictor, problem.space):
         return f"problems ({title}): {predictors.NO_GRAPH}, which the predictor {predictor} of {label} learns from"

@@ -152,7 +152,7 @@ def _setting(experiment: Experiment) -> dict[str, str]:
     objectives = []
     for objective in experiment.objectives:
         reference = (
-            "a tenth of the range beyond the worst seen"
+            _inferred(objective.name)
             if objective.reference is None
             else style.text(objective.name, objective.reference)
         )
@@ -194,6 +194,11 @@ def _data(experiment: Experiment) -> str:
     return f": {what}; {data['train']:,} training, {data['validation']:,} validation and {data['test']:,} test {items}"
 
 
+def _inferred(name: str) -> str:
+    worst = "the worst within the outer fence" if name in pareto.UNBOUNDED else "the worst value"
+    return f"a tenth of the range beyond {worst}"
+
+
 def _box(results: Results) -> list[tuple[str, str, str, str]] | None:
     """Per objective its title, best value, reference value and where the reference comes from."""
     comparison = results.comparison
@@ -204,7 +209,7 @@ def _box(results: Results) -> list[tuple[str, str, str, str]] | None:
             QUANTITIES[name].title,
             style.text(name, ideal),
             style.text(name, reference),
-            "configured" if given else "a tenth of the range beyond the worst value",
+            "configured" if given else _inferred(name),
         )
         for name, ideal, reference, given in zip(
             comparison["objectives"],

@@ -14,7 +14,6 @@ import numpy as np
 from nas_lib import pareto
 from nas_lib.comparison import compare_histories, histories_of, paired
 from nas_lib.configuration import ConfigurationError
-from nas_lib.evaluation.objectives import MEASURES
 from nas_lib.experiment import Experiment
 from nas_lib.export import read_export
 from nas_lib.records import Evaluation, Export, History, networks_of, sample_tested
@@ -82,8 +81,7 @@ def axis_end(values: Sequence[float], reference: float | None = None) -> AxisEnd
     if reference is not None and finite.min() < reference:
         at, rule = 1.1 * reference, "a tenth beyond its reference value"
     else:
-        low, high = np.percentile(finite, [25, 75])
-        at, rule = high + 3 * (high - low), "three quartile ranges beyond the upper quartile"
+        at, rule = pareto.fence(finite), "three quartile ranges beyond the upper quartile"
     beyond = sum(not value <= at for value in values)
     return AxisEnd(float(at), beyond, rule) if beyond and at > finite.min() else None
 
@@ -126,7 +124,7 @@ class Results:
 
         Only measures without a bound are cut, for a network can fail by any factor. See `axis_end`.
         """
-        if name not in MEASURES - {"error"}:
+        if name not in pareto.UNBOUNDED:
             return None
         reference = next(one.reference for one in self.experiment.objectives if one.name == name)
         values = [found.objectives[name] for *_, found in self.evaluations() if found.ok]

@@ -149,7 +149,7 @@ def adding_most(request: Request, predicted: Values, count: int) -> list[int]:
     the first of the others."""
     _, measured = known(request)
     references = request.references or [None] * predicted.shape[1]
-    scale = pareto.box(np.concatenate([measured, predicted]), references)
+    scale = pareto.box(np.concatenate([measured, predicted]), references, request.objectives)
     chosen = pareto.most_improving(predicted, measured, scale, count)
     others = np.setdiff1d(np.arange(len(predicted)), chosen)
     return [*chosen, *others[: count - len(chosen)].tolist()]
