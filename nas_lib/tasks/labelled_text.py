@@ -190,12 +190,12 @@ class LabelledText(SequenceTask):
         if not rows:
             raise DataError(f"{path}: has no texts")
         label, text = columns
-        found = Rows([line[label].strip() for _, line in rows], [tokens(line[text]) for _, line in rows])
-        first = found.labels[0]
-        if not self.header and found.labels.count(first) == 1 and len(found.texts[0]) == 1 < len(rows):
+        table = Rows([line[label].strip() for _, line in rows], [tokens(line[text]) for _, line in rows])
+        first = table.labels[0]
+        if not self.header and table.labels.count(first) == 1 and len(table.texts[0]) == 1 < len(rows):
             seems = f"line {rows[0][0]} is of one word and has a label of its own, {first!r}"
             raise DataError(f"{path}: {seems}; where it names the columns, say `header: true`, else remove it")
-        return found
+        return table
 
     def _encoded(self, rows: Rows, classes: list[str], words: Mapping[str, int]) -> Sequences:
         unknown = set(rows.labels) - set(classes)
