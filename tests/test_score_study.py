@@ -507,6 +507,30 @@ def test_a_table_of_recurrent_cells_may_hold_recipes(tmp_path: Path) -> None:
     assert scores.score(benchmark.build(first), benchmark.batch(rng), ["depth"]).values["depth"] > 0
 
 
+def test_without_a_task_a_table_is_scored_on_random_words(tmp_path: Path) -> None:
+    (content,) = tiny(tmp_path)["benchmarks"]
+    content = {key: value for key, value in content.items() if key != "task"} | {"steps": 7, "vocabulary": 50}
+    benchmark, rng = study(tmp_path, benchmarks=[content]).benchmark(TITLE), np.random.default_rng(0)
+    batch = benchmark.batch(rng)
+    assert batch.inputs.shape == (6, 7) and batch.inputs.max() < 50
+    assert batch.targets is not None and sorted(batch.targets.tolist()) == [0, 0, 0, 1, 1, 1]
+    assert scores.score(benchmark.build(benchmark.networks[0]), batch, ["snip"]).values["snip"] > 0
+
+    recipes = [random_recipe(rng) for _ in range(COUNT)]
+    pd.DataFrame({"genotype": map(json.dumps, recipes), "loss": rng.random(COUNT)}).to_csv(tmp_path / "cells.csv")
+    content |= {"path": str(tmp_path / "cells.csv"), "space": {"name": "recurrent", "hidden": 8}}
+    benchmark = study(tmp_path, benchmarks=[content]).benchmark("cells")
+    batch = benchmark.batch(rng)
+    assert batch.targets is not None and batch.targets.shape == (6, 7), "the next words"
+    found = scores.score(benchmark.build(benchmark.networks[0]), batch, ["hidden_covariance_1", "snip"]).values
+    assert all(np.isfinite(list(found.values())))
+
+    content |= {"space": {"name": "generator", "levels": [{"model": "ER", "nodes": 3, "p": 0.5}]}}
+    assert mistakes(tmp_path, benchmarks=[content]) == [
+        "my.yaml: benchmarks.0: networks of the space 'generator' read no words, allowed is one with a `task`"
+    ]
+
+
 def test_commands_say_what_is_missing_or_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(tiny(tmp_path) | {"results": str(tmp_path)}))

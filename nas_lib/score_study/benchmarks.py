@@ -204,12 +204,7 @@ class FlexiBERT(Settings):
             return SPACE.build(network.genotype, SequenceShape(self.vocabulary, CLASSES, tokens=True))
 
         def batch(rng: np.random.Generator) -> Batch:
-            import torch
-
-            from nas_lib.scores.batch import random_tokens
-
-            words = random_tokens(self.vocabulary, self.batch, self.steps, rng)
-            return replace(words, targets=torch.from_numpy(rng.permutation(np.arange(self.batch) % CLASSES)))
+            return _labelled_words(self.vocabulary, self.batch, self.steps, rng)
 
         return Benchmark(networks, "GLUE score (%)", "higher", build, batch, [*_merging(found, networks)])
 
@@ -230,8 +225,9 @@ class TableBenchmark(Settings):
     """Which results are the better ones."""
     space: SpaceSettings
     """What the genotypes are of."""
-    task: TaskSettings
-    """Networks are scored on its training data."""
+    task: TaskSettings | None = None
+    """Networks are scored on its training data. Default: on random words, as those of the published benchmarks are;
+    only networks of sequences can be."""
     networks: Count | None = None
     """Only so many of them, drawn at random. Default: all."""
     chosen_on: ChosenOn | None = None
@@ -239,7 +235,9 @@ class TableBenchmark(Settings):
     batch: Size = 64
     """Samples."""
     steps: Size = 35
-    """Words of each, of a running text."""
+    """Words of each, of a running text or random."""
+    vocabulary: Size = 1000
+    """Different words, of random ones."""
 
     @model_validator(mode="before")
     @classmethod
@@ -248,7 +246,9 @@ class TableBenchmark(Settings):
 
     @model_validator(mode="after")
     def _space_and_task_fit(self) -> TableBenchmark:
-        if mistake := misfit(self.space, self.task):
+        if self.task is None and self.space.modality != "sequences":
+            raise ValueError(f"networks of the space {self.space.name!r} read no words, allowed is one with a `task`")
+        if self.task is not None and (mistake := misfit(self.space, self.task)):
             raise ValueError(mistake)
         return self
 
@@ -277,17 +277,24 @@ class TableBenchmark(Settings):
             )
         without = len(texts) - len(known)
 
+        whole = "whole" in self.space.operators()
+
         @cache
         def data() -> Any:
-            return self.task.for_search()
+            return self.task and self.task.for_search()
 
         def build(network: Network) -> nn.Module:
-            return cast(Space, self.space).build(network.genotype, data().shape)
+            from nas_lib.tasks.data import SequenceShape
+
+            words = SequenceShape(self.vocabulary, CLASSES if whole else self.vocabulary, tokens=True)
+            return cast(Space, self.space).build(network.genotype, data().shape if self.task else words)
 
         def batch(rng: np.random.Generator) -> Batch:
-            from nas_lib.scores.batch import batch_of
+            from nas_lib.scores.batch import batch_of, random_tokens
 
-            return batch_of(data(), self.batch, rng, self.steps)
+            if self.task:
+                return batch_of(data(), self.batch, rng, self.steps)
+            return (_labelled_words if whole else random_tokens)(self.vocabulary, self.batch, self.steps, rng)
 
         notes = [*_merging(found, networks)]
         if without:
@@ -321,6 +328,16 @@ class TableBenchmark(Settings):
 
 BenchmarkSettings = Annotated[NASBenchNLP | FlexiBERT | TableBenchmark, Field(discriminator="name")]
 """What a study can name."""
+
+
+def _labelled_words(words: int, size: int, steps: int, rng: np.random.Generator) -> Batch:
+    """Random words, each sequence with a label that says nothing, as many of each class as can be."""
+    import torch
+
+    from nas_lib.scores.batch import random_tokens
+
+    batch = random_tokens(words, size, steps, rng)
+    return replace(batch, targets=torch.from_numpy(rng.permutation(np.arange(size) % CLASSES)))
 
 
 def merged(networks: Iterable[tuple[str, Network]]) -> list[Network]:

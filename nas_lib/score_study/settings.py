@@ -160,7 +160,7 @@ class ScoreStudy(Settings):
         found = every(partial(self.chosen, title) for title in self.titles)
         every(partial(self.parted, title) for title in self.titles)
         for one in self.benchmarks:
-            if isinstance(one, TableBenchmark):
+            if isinstance(one, TableBenchmark) and one.task:
                 one.task.facts()
         return dict(zip(self.titles, found, strict=True))
 
