@@ -304,6 +304,19 @@ def test_networks_that_equal_one_that_was_chosen_on_are_neither_chosen_nor_among
     assert others - fewer == {twin}
 
 
+def test_what_was_chosen_elsewhere_all_networks_confirm(tmp_path: Path) -> None:
+    networks = [Network(str(place), {}, float(place)) for place in range(30)]
+    assert listed(networks).parted(ChosenOn(share=0)) == (frozenset(), frozenset(one.name for one in networks))
+    content = tiny(tmp_path)["benchmarks"][0] | {"chosen_on": {"share": 0}}
+    combined = {"scores": ["parameters", "depth"], "combinations": {"both": ["parameters", "depth"]}}
+    made = study(tmp_path, jobs=1, benchmarks=[content], baseline="depth", **combined)
+    run(made, TITLE, 0)
+    write_analysis(made, TITLE)
+    found = json.loads(made.folder.analysis(TITLE).read_text())
+    assert found["others"]["networks"] == COUNT and found["others"]["correlations"] == found["correlations"]
+    assert {gain["combination"] for gain in found["others"]["gains"]} == {"both"}
+
+
 def test_equal_recipes_are_not_on_both_sides(shared_data: Path) -> None:
     recipes = NASBenchNLP(folder=shared_data).benchmark()
     assert recipes.alike is not None

@@ -46,9 +46,9 @@ Size = Annotated[StrictInt, Field(ge=2)]
 class ChosenOn(Settings):
     """The networks of a benchmark on which combinations of scores were chosen; the others are to confirm them."""
 
-    share: float = Field(gt=0, lt=1)
-    """Of the networks."""
-    seed: StrictInt = Field(ge=0)
+    share: float = Field(ge=0, lt=1)
+    """Of the networks; 0: the combinations were chosen elsewhere, and all networks are to confirm them."""
+    seed: StrictInt = Field(default=0, ge=0)
     """Draws them."""
 
     def places(self, count: int) -> NDArray[np.int64]:

@@ -228,8 +228,9 @@ def _of_others(each: Benchmarked, others: Others) -> dict[str, Any]:
     equal = "None of the others is equal to one of these."
     if others.equal:
         equal = f"Of the others {others.equal:,} are left out, for they are equal to one of these."
+    chosen = f"Combinations were chosen on {others.chosen:,} networks. {equal} {others.networks:,} remain."
     return {
-        "what": f"Combinations were chosen on {others.chosen:,} networks. {equal} {others.networks:,} remain.",
+        "what": chosen if others.chosen else "Combinations were chosen elsewhere, on none of these networks.",
         "coefficients": coefficients,
         "subsets": subsets,
         "baseline": baseline or "a score that does not vary",
