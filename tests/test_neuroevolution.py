@@ -146,9 +146,9 @@ def test_the_better_of_two_is_the_parent_and_legacy_winners_are_drawn_once() -> 
 
 def test_known_networks_are_proposed_once_each_and_then_nothing() -> None:
     first = KnownNetworks().propose(request_of([], 3, 0))
-    assert [one.genotype for one in first] == SPACE.known()[:3]
+    assert [one.genotype for one in first] == list(SPACE.known().values())[:3]
     history = evaluated([one.genotype for one in first], [(1, 9), None, (3, 3)])
     (last,) = KnownNetworks().propose(request_of(history, 3, 1))
-    assert last.genotype == SPACE.known()[3]
+    assert last.genotype == list(SPACE.known().values())[3]
     history += evaluated([last.genotype], [(1, 1)], round=1)
     assert KnownNetworks().propose(request_of(history, 3, 2)) == []

@@ -341,7 +341,7 @@ def test_without_finalists_the_test_images_are_said_to_be_unread(tmp_path: Path)
 def test_a_front_smaller_than_the_finalists_asked_for_is_said(tmp_path: Path) -> None:
     experiment = made_up(configured(tmp_path, seeds=[1], finalists={"count": 8, "repeats": 1, "epochs": 2}))
     words = words_of(page_of(experiment))
-    assert "Some fronts had fewer members than the 8 finalists asked for" in words
+    assert "Some fronts had fewer members, or fewer within the reference point, than the 8 finalists asked for" in words
     assert "(1 training, so no standard deviation)" in words
     write_figures(experiment)
     last = (experiment.folder.figures / "graph-random-seed-1-finalist-7.svg").read_text()
@@ -366,7 +366,7 @@ def test_finalists_on_a_second_data_set_are_compared_and_models_linked(tmp_path:
     assert "10.00 % ± 0.00 %" in words
     assert "Rank correlation of the two mean test errors (Spearman)" in words
     assert '<a href="lucky/seed-1/finalists/0/model/model.onnx">model.onnx</a>' in page
-    assert "1.0e-06 on 2 images, 1 % of what is accepted" in words
+    assert "1.0e-06 (1 %, n = 2)" in words
     assert "models:/toy-lucky-seed-1-finalist-0@current" in page
 
 

@@ -37,7 +37,7 @@ def configured(results: Path, **changes: Any) -> Experiment:
         "results": str(results),
         "task": LANGUAGE,
         "space": {"name": "recurrent", "hidden": 4},
-        "strategies": [{"name": "moe-rnas", "population": 6}, "random"],
+        "strategies": [{"name": "moe-rnas", "population": 6}, "known", "random"],
         "objectives": [{"name": "loss", "reference": 0.5}, "blocks"],
         "budget": {"rounds": 4, "proposals": 6, "jobs": 1, "epochs": 3},
         "seeds": [1, 2],
@@ -295,6 +295,14 @@ def test_every_finalist_of_a_search_with_parents_has_its_lineage_on_the_page(exp
         for step in chain:
             assert f"round {step.proposal.round}, slot {step.proposal.slot}" in section
             assert all(change in section for change in descent.changes_of(step)[: len(step.proposal.changes)])
+
+
+def test_finalists_that_are_known_cells_have_their_name(experiment: Experiment, page: str) -> None:
+    names = {experiment.space.hash(one): name for name, one in experiment.space.known().items()}  # type: ignore[union-attr]
+    found = {
+        f"{one.name}: {names[key]}" for one in read(experiment).finalists if (key := one.chosen.proposal.hash) in names
+    }
+    assert found and all(f"<td>{name}</td>" in page for name in found)
 
 
 def test_the_lineage_table_adds_up(tables: Path) -> None:

@@ -131,9 +131,9 @@ def test_what_a_search_does_stays_in_the_space(seed: int) -> None:
 
 
 def test_known_encoders_are_one_for_each_operation() -> None:
-    known = [encoder_of(genotype) for genotype in SPACE.known()]
+    known = [encoder_of(genotype) for genotype in SPACE.seeds()]
     assert [{layer.operation for layer in encoder.layers} for encoder in known] == [{name} for name in OPERATIONS]
-    assert SPACE.size(SPACE.known()[0]) == {"blocks": 4 * (1 + 3)}
+    assert SPACE.size(SPACE.seeds()[0]) == {"blocks": 4 * (1 + 3)}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 import numpy as np
@@ -28,6 +28,7 @@ from nas_lib.report.results import AxisEnd, Results, Retrained, curves_end, mean
 from nas_lib.report.statistics import FORESTS
 from nas_lib.report.summary import counted, listed, measure_title, summary, untestable
 from nas_lib.search import Search
+from nas_lib.spaces import Changing
 
 DRAWINGS_SHOWN = 6
 """Graphs of finalists that are not folded away."""
@@ -52,7 +53,7 @@ def render(results: Results) -> str:
     experiment = results.experiment
     analysis = analyse(results)
     growth = analysis.growth
-    drawings = _drawings(results)
+    drawings, known = _drawings(results), _known(results.experiment)
     figures = {chart.name: chart.figure for chart in charts(results, analysis)}
     return filled(
         "page.html",
@@ -86,7 +87,7 @@ def render(results: Results) -> str:
         important=IMPORTANT,
         forests=FORESTS,
         spreads=[_spread(spread) for spread in analysis.spreads],
-        finalists=[_finalist(finalist) for finalist in results.finalists],
+        finalists=[_finalist(finalist, known) for finalist in results.finalists],
         winners=_winners(results),
         measure=QUANTITIES[results.measure].title,
         tested=style.tested(QUANTITIES[results.measure].title),
@@ -366,12 +367,21 @@ def _spread(spread: Spread) -> dict[str, str]:
     }
 
 
-def _finalist(finalist: Retrained) -> dict[str, Any]:
+def _known(experiment: Experiment) -> dict[str, str]:
+    """Hash and name of the known networks of a space; empty where it has none."""
+    space = experiment.space
+    if "seeds" not in space.operators():
+        return {}
+    return {space.hash(genotype): name for name, genotype in cast(Changing, space).known().items()}
+
+
+def _finalist(finalist: Retrained, known: Mapping[str, str]) -> dict[str, Any]:
     values, measure = finalist.test_values, finalist.measure
     mean, sd = mean_and_sd(values) if values else (None, None)
     failed = [repeat.reason for repeat in finalist.repeats if not repeat.ok]
     return {
         "name": finalist.name,
+        "known": known.get(finalist.chosen.proposal.hash),
         "hash": finalist.chosen.proposal.hash,
         "objectives": [style.text(name, value) for name, value in finalist.chosen.objectives.items()],
         "mean": "none" if mean is None else style.text(measure, mean),
@@ -398,7 +408,7 @@ def _model(experiment: Experiment, finalist: Retrained) -> dict[str, Any]:
             for name in names
             if (folder / name).exists()
         ],
-        "difference": _difference(finalist, "images" if experiment.task.modality == "images" else "sequences"),
+        "difference": _difference(finalist),
         "failed": provenance.without_paths(reason),
         "state": _state_size(folder / "examples.npz"),
     }
@@ -412,12 +422,11 @@ def _state_size(examples: Path) -> int | None:
         return int(arrays["state"].shape[1]) if "state" in arrays.files else None
 
 
-def _difference(finalist: Retrained, items: str) -> str:
+def _difference(finalist: Retrained) -> str:
     onnx = finalist.export and finalist.export.files.get("model.onnx")
     if not onnx or onnx.largest_difference is None or onnx.share_of_tolerance is None:
         return "not compared"
-    allowed = f"{100 * onnx.share_of_tolerance:.2g} % of what is accepted"
-    return f"{onnx.largest_difference:.1e} on {onnx.images} {items}, {allowed}"
+    return f"{onnx.largest_difference:.1e} ({100 * onnx.share_of_tolerance:.2g} %, n = {onnx.images})"
 
 
 def _transfer(results: Results) -> dict[str, Any] | None:

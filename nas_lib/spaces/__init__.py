@@ -110,8 +110,8 @@ class Changing(Space, Protocol):
     def seeds(self) -> list[Genotype]:
         """Known networks that a search begins with. Operator `seeds`."""
 
-    def known(self) -> list[Genotype]:
-        """Known networks that a search has to beat. Operator `seeds`."""
+    def known(self) -> dict[str, Genotype]:
+        """Known networks that a search has to beat, by name. Operator `seeds`."""
 
     def mutate(self, genotype: Genotype, rng: np.random.Generator) -> tuple[Genotype, list[dict[str, Any]]]:
         """A changed copy, and a record of every change. Operator `mutate`."""

@@ -89,8 +89,9 @@ class KnownNetworks(StrategyBase):
 
     def propose(self, request: Request) -> list[Suggestion]:
         """Those that were not proposed yet."""
-        known = cast(Changing, request.space).known()[len(_proposals(request)) :]
-        return [Suggestion(genotype, origin="known") for genotype in known[: request.count]]
+        known = list(cast(Changing, request.space).known().values())
+        rest = known[len(_proposals(request)) :]
+        return [Suggestion(genotype, origin="known") for genotype in rest[: request.count]]
 
 
 @dataclass(frozen=True)

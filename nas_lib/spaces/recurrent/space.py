@@ -80,9 +80,9 @@ class RecurrentSpace(Settings):
         """The known cells to start with. Operator `seeds`."""
         return [genotype_of(without_empty(SEEDS[name]())) for name in self.initial_cells]
 
-    def known(self) -> list[Genotype]:
-        """All known cells: what a search has to beat. Operator `seeds`."""
-        return [genotype_of(without_empty(seed())) for seed in KNOWN.values()]
+    def known(self) -> dict[str, Genotype]:
+        """All known cells, by name: what a search has to beat. Operator `seeds`."""
+        return {name: genotype_of(without_empty(seed())) for name, seed in KNOWN.items()}
 
     def size(self, genotype: Genotype) -> dict[str, float]:
         """Blocks as published, inputs and outputs included. Operator `size`."""

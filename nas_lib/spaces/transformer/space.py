@@ -155,18 +155,18 @@ class TransformerSpace(Settings):
 
     def seeds(self) -> list[Genotype]:
         """See `known`. Operator `seeds`."""
-        return self.known()
+        return list(self.known().values())
 
-    def known(self) -> list[Genotype]:
-        """For each operation the largest encoder of it alone: the plain transformer, one like FNet, one like ConvBERT.
+    def known(self) -> dict[str, Genotype]:
+        """For each operation, by name, the largest encoder of it alone: plain, like FNet, like ConvBERT.
 
         Operator `seeds`.
         """
         largest = (max(self.heads), max(self.feed_forward), max(self.stacks))
-        return [
-            self.genotype(Encoder(max(self.hidden), (Layer(operation, *largest),) * max(self.layers)))
+        return {
+            operation: self.genotype(Encoder(max(self.hidden), (Layer(operation, *largest),) * max(self.layers)))
             for operation in self.operations
-        ]
+        }
 
     def genotype(self, encoder: Encoder) -> Genotype:
         """The genotype of an encoder of this space; genes of layers it does not have are the first option.
