@@ -179,11 +179,13 @@ def transfer(
 
 
 @app.command()
-def export(file: File, strategy: Strategy, seed: Seed, rank: Rank, threads: Threads = None) -> None:
-    """Write a retrained finalist as files for other programs, with a model card."""
+def export(file: File, strategy: Strategy, seed: Seed, rank: Rank | None = None, threads: Threads = None) -> None:
+    """Write the retrained finalists of a search, or one of them, as files for other programs, with a model card."""
     from nas_lib.export import export_finalist
 
-    export_finalist(_search(file, strategy, seed, threads), rank)
+    search = _search(file, strategy, seed, threads)
+    for each in range(search.experiment.finalists.count) if rank is None else [rank]:
+        export_finalist(search, each)
 
 
 @app.command()

@@ -37,21 +37,23 @@ rule retrain:
         step("retrain", OF_SEARCH, "--rank {wildcards.rank}", OF_JOB)
 
 
-rule export:
-    input:
-        SEARCH.finalist("{rank}"),
-        ancient(rules.data.output),
-    output:
-        SEARCH.export("{rank}"),
-    log:
-        LOGS / "{strategy}/seed-{seed}/export-{rank}.log",
-    benchmark:
-        FOLDER.benchmarks / "{strategy}/seed-{seed}/export-{rank}.tsv"
-    conda:
-        ENVIRONMENT
-    threads: EXPERIMENT.resources.threads
-    shell:
-        step("export", OF_SEARCH, "--rank {wildcards.rank}", "--threads {threads}")
+if EXPERIMENT.finalists.count:
+
+    rule export:
+        input:
+            [SEARCH.finalist(rank) for rank in RANKS],
+            ancient(rules.data.output),
+        output:
+            [SEARCH.export(rank) for rank in RANKS],
+        log:
+            LOGS / "{strategy}/seed-{seed}/export.log",
+        benchmark:
+            FOLDER.benchmarks / "{strategy}/seed-{seed}/export.tsv"
+        conda:
+            ENVIRONMENT
+        threads: EXPERIMENT.resources.threads
+        shell:
+            step("export", OF_SEARCH, "--threads {threads}")
 
 
 if EXPERIMENT.transfer:
