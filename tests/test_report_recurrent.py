@@ -156,7 +156,7 @@ def test_tables_runs_and_other_experiments_are_told_in_the_same_measure(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "shown"), [("loss", 0.04262, "0.0426"), ("perplexity", 83.94, "83.9"), ("loss", FAR, "1e+31")]
+    ("name", "value", "shown"), [("loss", 0.04262, "0.0426"), ("perplexity", 83.94, "83.94"), ("loss", FAR, "1e+31")]
 )
 def test_measures_without_unit_are_plain_numbers(name: str, value: float, shown: str) -> None:
     assert style.text(name, value) == shown

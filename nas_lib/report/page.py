@@ -173,7 +173,7 @@ def _setting(experiment: Experiment) -> dict[str, str]:
         ),
         "Seeds": f"{', '.join(map(str, experiment.seeds))} (n = {len(experiment.seeds)})",
         "Finalists": (
-            f"up to {finalists.count} of each search, {networks}each trained anew {finalists.repeats} times "
+            f"up to {finalists.count} of each search, {networks}each trained anew {counted(finalists.repeats, 'time')} "
             f"for {finalists.epochs} epochs"
             if finalists.count
             else "none"

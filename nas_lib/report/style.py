@@ -94,12 +94,18 @@ def limits(values: Sequence[float], end: float, kind: Literal["log", "linear"] =
 
 
 def number(name: str, value: float) -> str:
-    """The value of an objective in few digits, in the unit that `axis` states."""
+    """The value of an objective in few digits, in the unit that `axis` states.
+
+    >>> number("perplexity", 108.524), number("loss", 0.012345)
+    ('108.52', '0.0123')
+    """
     if QUANTITIES[name].unit == "share":
         return f"{100 * value:.2f}"
     if not math.isfinite(value) or abs(value) >= LARGE:
         return f"{value:.3g}"
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+    if abs(value) >= 1000 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if QUANTITIES[name].unit == "per token" else f"{value:.3g}"
 
 
 def text(name: str, value: float) -> str:
@@ -121,7 +127,7 @@ def difference(name: str, value: float) -> str:
     """A difference of an objective with its sign and unit.
 
     >>> difference("error", -0.0123), difference("perplexity", 1.5)
-    ('−1.23 points', '+1.5')
+    ('−1.23 points', '+1.50')
     """
     if QUANTITIES[name].unit == "share":
         return f"{signed(100 * value, 2)} points"
