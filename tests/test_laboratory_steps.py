@@ -96,7 +96,7 @@ def test_strategies_that_cannot_handle_the_objectives_of_a_problem_are_refused_b
         parse(TINY | {"problems": problems}, "").refuse_missing_tables()
     laboratory = parse(TINY | {"strategies": ["bo", "random"]}, "")
     with pytest.raises(
-        Exception, match=r"^problems \(zdt1-3x3\): has 2 objectives, .* strategy bo is exactly 1\n.*cell"
+        Exception, match=r"^problems \(zdt1-3x3\): the number of objectives is 2, allowed with bo is exactly 1\n.*cell"
     ):
         laboratory.checked_problems()
 

@@ -583,8 +583,9 @@ def test_the_shipped_study_is_of_all_scores_on_both_benchmarks() -> None:
 
 
 def test_the_examples_of_the_guide_are_valid() -> None:
-    own, combining = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "proxies.md").read_text(), re.DOTALL)
+    own, words, combining = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "proxies.md").read_text(), re.DOTALL)
     assert parse(yaml.safe_load(own), "mine.yaml").titles == ["mine"]
+    assert parse(yaml.safe_load(words) | {"score_study": "x"}, "mine.yaml").titles == ["wikitext"]
     assert [*parse(yaml.safe_load(combining) | {"score_study": "x"}, "mine.yaml").combinations] == ["memory"]
 
 
