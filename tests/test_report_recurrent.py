@@ -330,7 +330,7 @@ def test_size_over_rounds_is_that_of_candidates_and_survivors(experiment: Experi
     assert descent.surviving_size(results, "random") == []
     assert titles_of(page)["size"] == ["Round", "Blocks (count)"]
     names = [trace["name"] for trace in data_of(page)["charts"]["size"]["data"]]
-    assert {"moe-rnas", "moe-rnas, median of survivors", "random", "without selection"} == set(names)
+    assert {"moe-rnas", "moe-rnas, median of survivors", "known", "random", "without selection"} == set(names)
     assert pd.read_csv(tables / "size.csv")["round"].tolist()[:4] == [0, 1, 2, 3]
 
 

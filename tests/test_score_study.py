@@ -589,6 +589,11 @@ def test_the_examples_of_the_guide_are_valid() -> None:
     assert [*parse(yaml.safe_load(combining) | {"score_study": "x"}, "mine.yaml").combinations] == ["memory"]
 
 
+@pytest.mark.parametrize("file", ["proxies.yaml", "studies/proxies-others.yaml", "studies/proxies-own.yaml"])
+def test_the_shipped_studies_are_valid(file: str) -> None:
+    assert load(ROOT / "config" / file).titles
+
+
 def test_a_study_of_something_else_is_refused_in_one_line() -> None:
     with pytest.raises(ConfigurationError, match=r"there is `python -m nas_lib predictors`$"):
         parse({"predictor_study": "x"}, "my.yaml")

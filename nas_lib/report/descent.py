@@ -91,7 +91,7 @@ def figures_told(results: Results) -> list[str]:
 
 
 def size_by_round(results: Results, label: str) -> Band | None:
-    """Mean size of the successful candidates of each round, with its range over seeds; None of a single round."""
+    """Mean size of the successful candidates of each round, with its range over seeds; None without any."""
     means: dict[int, list[float]] = {}
     for history in results.histories[label].values():
         rounds: dict[int, list[float]] = {}
@@ -101,7 +101,7 @@ def size_by_round(results: Results, label: str) -> Band | None:
                 rounds.setdefault(evaluation.proposal.round, []).append(size)
         for round, found in rounds.items():
             means.setdefault(round, []).append(float(np.mean(found)))
-    if len(means) < 2:
+    if not means:
         return None
     values = [means[round] for round in sorted(means)]
     mean, low, high = (np.array([float(of(each)) for each in values]) for of in (np.mean, min, max))
