@@ -4,8 +4,8 @@
 
 Measured is the cell: the forward pass of one layer over a batch and the backward pass from a fixed gradient of its
 outputs. Beside it stands a training step of a language model: embedding, layer, decoder, cross entropy, gradients
-clipped, SGD. On a CPU times are those of the process, not of the clock. Ways take turns, and ratios are taken within a
-turn, so that a busy machine slows down all of them alike.
+clipped, SGD. On a CPU with one thread times are those of the process, else of the clock. Ways take turns, and ratios
+are taken within a turn, so that a busy machine slows down all of them alike.
 """
 
 import sys
@@ -36,10 +36,8 @@ Step = Callable[[], object]
 
 
 def seconds(step: Step, device: str, steps: int) -> float:
-    """Mean seconds of a step after one to warm up: of the process on a CPU, of the clock on a GPU."""
-    clock = time.process_time
-    if device == "cuda":
-        clock = time.perf_counter
+    """Mean seconds of a step after one to warm up: of the process with one thread on a CPU, else of the clock."""
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     step()
     if device == "cuda":
         torch.cuda.synchronize()
@@ -76,7 +74,7 @@ def training(network: RecurrentNetwork, run: Callable[..., tuple[Tensor, object]
 
 
 def products(layer: CellLayer, values: Tensor) -> Step:
-    """The matrix products of the fast way alone, in both directions: no way of computing a cell can be faster."""
+    """The matrix products of the fast way alone, in both directions: no loop over its plan can be faster."""
     (length, batch, _), hidden = values.shape, layer.hidden
     plan = layer.made.plan
     widths = [hidden * len(group.slots) for group in plan.groups]

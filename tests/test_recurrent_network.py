@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nas_lib.evaluation import measures
 from nas_lib.spaces.recurrent.cell import Block, Cell, CellError, acting, checked, parameter_count
 from nas_lib.spaces.recurrent.network import CellLayer, RecurrentNetwork, detached
-from nas_lib.spaces.recurrent.plan import Sum, plan
+from nas_lib.spaces.recurrent.plan import Bias, Chain, Part, Product, Slot, Sum, plan
 from nas_lib.spaces.recurrent.seeds import basic, cornn, gru, lstm
 from nas_lib.tasks.data import SequenceShape
 
@@ -152,8 +152,36 @@ def test_a_subtracted_product_is_one_with_the_negative_matrix() -> None:
     }
     found = plan(acting(Cell(blocks)))
     (negative,) = found.inner
-    assert (negative.block, negative.source, negative.scale) == ("uh", "h", -1.0)
+    assert negative == Product((Chain((("uh", 0),), -1.0),), "h")
     assert [each for each in found.loop.values() if isinstance(each, Sum)] == [Sum((negative,))]
+
+
+def test_linear_blocks_in_a_row_are_one_product_and_so_are_added_ones_that_read_the_same() -> None:
+    blocks = {
+        "wx": Block(("x",), None, "linear_b"),
+        "uh": Block(("h",), None, "linear"),
+        "s": Block(("wx", "uh"), "sub"),
+        "v": Block(("s",), None, "linear"),
+        "vh": Block(("h",), None, "linear"),
+        "t": Block(("v", "vh"), "add", "tanh"),
+        "h_next": Block(("t",)),
+        "c_next": Block(("c",)),
+    }
+    v, wx, uh, vh = (((name, 0),) for name in ("v", "wx", "uh", "vh"))
+    (group,) = plan(acting(Cell(blocks))).groups
+    start = Part((Product((Chain(wx + v),), "x"),), (Bias(Chain(v), "wx"),))
+    assert group.slots == (Slot(Product((Chain(uh + v, -1.0), Chain(vh)), "h"), start),)
+
+
+def test_a_linear_block_after_a_gate_stays_a_product_of_its_own() -> None:
+    blocks = {
+        "wx": Block(("x",), None, "linear_b"),
+        "uh": Block(("h",), None, "linear"),
+        "g": Block(("wx", "uh"), "elem_mul", "linear"),
+        "h_next": Block(("g",)),
+        "c_next": Block(("c",)),
+    }
+    assert [group.source for group in plan(acting(Cell(blocks))).groups] == ["h", "g before"]
 
 
 class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nas_lib.spaces.recurrent.cell import INPUT, WEIGHTED, Cell, CellError, acting, checked, columns, live, order, users
 from nas_lib.spaces.recurrent.loop import SLOPE, Code, Loop, code
-from nas_lib.spaces.recurrent.plan import Act, Affine, Bias, Lerp, Part, Product, Scaled, Single, Times, plan
+from nas_lib.spaces.recurrent.plan import Act, Affine, Bias, Chain, Lerp, Part, Product, Scaled, Single, Times, plan
 from nas_lib.tasks.data import SequenceShape
 
 States = tuple[tuple[Tensor, ...], ...]
@@ -151,24 +151,29 @@ class CellLayer(nn.Module):
         return output, tuple(after)
 
     def _matrix(self, product: Product) -> Tensor:
-        """The columns (hidden, size of its source) of one input of a block, times the product's constant."""
-        weight = self.linear(product.block).weight
-        block = self.cell.blocks[product.block]
+        """The matrix (hidden, size of its source) of a product."""
+        return _added([self._chained(chain) for chain in product.chains])
+
+    def _chained(self, chain: Chain, *before: Tensor) -> Tensor:
+        """The matrix of a chain, or what the chain makes of a vector."""
+        value, *others = [*before, *(self._weight(*link) for link in chain.links)]
+        for weight in others:
+            value = weight @ value
+        return value if chain.scale == 1 else value * chain.scale
+
+    def _weight(self, name: str, operand: int) -> Tensor:
+        """The columns (hidden, size of the input) of one input of a block."""
+        weight, block = self.linear(name).weight, self.cell.blocks[name]
         if block.combination == "linear":
             sizes = columns(block, self.hidden, self.inputs)
-            weight = weight.narrow(1, sum(sizes[: product.operand]), sizes[product.operand])
-        return weight if product.scale == 1 else weight * product.scale
+            weight = weight.narrow(1, sum(sizes[:operand]), sizes[operand])
+        return weight
 
     def _bias(self, biases: Sequence[Bias], like: Tensor) -> Tensor:
         """Biases added up, shape (hidden,)."""
         if not biases:
             return like.new_zeros(self.hidden)
-        found, *others = (
-            self.linear(name).bias if scale == 1 else self.linear(name).bias * scale for name, scale in biases
-        )
-        for each in others:
-            found = found + each
-        return found
+        return _added([self._chained(chain, self.linear(name).bias) for chain, name in biases])
 
     def _shared(
         self, products: tuple[Product, ...], known: Mapping[str, Tensor], done: dict[tuple[Product, ...], Tensor]
@@ -199,10 +204,7 @@ class CellLayer(nn.Module):
                 pieces.append(known[other.value] * other.factor if isinstance(other, Scaled) else known[other])
         if part.biases and not part.products:
             pieces.append(self._bias(part.biases, pieces[0] if pieces else next(self.parameters())))
-        total = pieces[0]
-        for piece in pieces[1:]:
-            total = total + piece
-        return total
+        return _added(pieces)
 
     def _start(
         self,
@@ -263,6 +265,13 @@ def _shared_products(made: Code) -> tuple[dict[str, list[tuple[Product, ...]]], 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
+def _added(tensors: Sequence[Tensor]) -> Tensor:
+    total, *others = tensors
+    for each in others:
+        total = total + each
+    return total
 
 
 def _static(expression: Single, known: Mapping[str, Tensor]) -> Tensor:

@@ -1,35 +1,42 @@
 """How a cell is computed fast: what does not wait for the loop over time, and which products are one.
 
-A cell becomes a few expressions. Those that depend on x alone are static: they are computed for all time steps at
-once. In the loop, the products of one value with several matrices are a group: one product with the matrices side by
-side, a slot each. A slot starts from its static part, so that W x + b + U h costs one operation per step, and
-activations of neighbouring slots are one operation too.
+A cell becomes a few expressions. A matrix times a sum of products is products again, of matrices multiplied before the
+loop. Expressions that depend on x alone are static: they are computed for all time steps at once. In the loop, the
+products of one value with several matrices are a group: one product with the matrices side by side, a slot each. A slot
+starts from its static part, so that W x + b + U h costs one operation per step, and activations of neighbouring slots
+are one operation too.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from nas_lib.spaces.recurrent.cell import WEIGHTED, Block, Cell, live, order
+from nas_lib.spaces.recurrent.cell import INPUT, WEIGHTED, Block, Cell, live, order
+
+
+class Chain(NamedTuple):
+    """Matrices one after the other and a constant, all multiplied."""
+
+    links: tuple[tuple[str, int], ...] = ()
+    """Block and number of the input that each matrix is of; the first is applied first."""
+    scale: float = 1.0
 
 
 class Product(NamedTuple):
-    """A term of a sum: the matrix of one input of a block, times a constant, times a value."""
+    """A term of a sum: a sum of chains times a value."""
 
-    block: str
-    operand: int
+    chains: tuple[Chain, ...]
     source: str
-    scale: float = 1.0
 
 
 class Bias(NamedTuple):
-    """A term of a sum: the bias of a block times a constant."""
+    """A term of a sum: a chain times the bias of a block."""
 
+    chain: Chain
     block: str
-    scale: float = 1.0
 
 
 class Times(NamedTuple):
@@ -206,8 +213,8 @@ def _expressions(cell: Cell) -> tuple[dict[str, Expression], tuple[tuple[str, st
         else:
             values[inner] = _combined(name, block, known)
         if block.activation in WEIGHTED:
-            biases = (Bias(name),) * block.biased
-            values[name] = Sum((Product(name, 0, value), *biases))
+            biases = (Bias(Chain(), name),) * block.biased
+            values[name] = Sum((_product(name, 0, value), *biases))
             value = name
         elif block.activation not in (None, "identity"):
             values[name] = Act(str(block.activation), value)
@@ -216,10 +223,15 @@ def _expressions(cell: Cell) -> tuple[dict[str, Expression], tuple[tuple[str, st
     return values, tuple((before, known[after]) for before, after in cell.states)
 
 
+def _product(block: str, operand: int, source: str) -> Product:
+    return Product((Chain(((block, operand),)),), source)
+
+
 def _combined(name: str, block: Block, known: Mapping[str, str]) -> Expression:
     first, *others = (known[source] for source in block.sources)
     if block.operation == "linear":
-        return Sum((*(Product(name, place, source) for place, source in enumerate((first, *others))), Bias(name)))
+        products = (_product(name, place, source) for place, source in enumerate((first, *others)))
+        return Sum((*products, Bias(Chain(), name)))
     if block.operation == "blend":
         return Lerp(others[1], others[0], first)
     if others and block.operation == "elem_mul":
@@ -242,17 +254,22 @@ def _uses(values: Mapping[str, Expression], states: tuple[tuple[str, str], ...])
 
 
 def _flat(values: dict[str, Expression], states: tuple[tuple[str, str], ...]) -> dict[str, Expression]:
-    """Sums within sums become one; products, also with constants, that only a sum reads become its terms."""
+    """Sums within sums become one, also through a matrix; products, also with constants, that only a sum reads become
+    its terms, and its products with one value become one."""
     uses = _uses(values, states)
     values = dict(values)
     for name, expression in list(values.items()):
         if isinstance(expression, Sum):
             terms: list[Term] = []
             for term in expression.terms:
-                value, factor = (term.value, term.factor) if isinstance(term, Scaled) else (term, 1.0)
-                inner = values.get(value) if isinstance(value, str) and uses[value] == 1 else None
-                times = isinstance(inner, Sum) and any(isinstance(each, Times) for each in inner.terms)
-                if isinstance(inner, Sum) and (factor == 1 or not times):
+                read, factor = next(reads(Sum((term,))), ""), term.factor if isinstance(term, Scaled) else 1.0
+                inner = values.get(read) if uses[read] == 1 and not isinstance(term, Times) else None
+                if isinstance(inner, Sum) and isinstance(term, Product) and _passes(inner):
+                    terms += (each for one in inner.terms for each in _through(one, term))
+                elif isinstance(term, Product):
+                    terms.append(term)
+                    continue
+                elif isinstance(inner, Sum) and (factor == 1 or not _multiplies(inner)):
                     terms += (_scaled(each, factor) for each in inner.terms)
                 elif isinstance(inner, Mul) and factor == 1:
                     terms.append(Times(inner.first, inner.second))
@@ -261,17 +278,61 @@ def _flat(values: dict[str, Expression], states: tuple[tuple[str, str], ...]) ->
                 else:
                     terms.append(term)
                     continue
-                del values[str(value)]
-            values[name] = Sum(tuple(terms))
+                del values[read]
+            values[name] = Sum(_merged(terms))
     return values
+
+
+def _multiplies(inner: Sum) -> bool:
+    """Whether values are multiplied in a sum."""
+    return any(isinstance(term, Times) for term in inner.terms)
+
+
+def _passes(inner: Sum) -> bool:
+    """Whether a matrix times a sum is no more work as a sum of chains: no more products, one of them in the loop."""
+    sources = set(reads(inner))
+    before = 1 + sum(isinstance(term, Product) for term in inner.terms)
+    return not _multiplies(inner) and len(sources) <= before and len(sources - {INPUT}) <= 1
+
+
+def _through(term: Term, product: Product) -> Iterator[Term]:
+    """A term, not two values multiplied, times the chains of a product."""
+    for after in product.chains:
+        if isinstance(term, Bias):
+            yield Bias(_linked(term.chain, after), term.block)
+        elif isinstance(term, Product):
+            yield Product(tuple(_linked(chain, after) for chain in term.chains), term.source)
+        elif isinstance(term, Scaled):
+            yield Product((after._replace(scale=after.scale * term.factor),), term.value)
+        elif isinstance(term, str):
+            yield Product((after,), term)
+
+
+def _linked(before: Chain, after: Chain) -> Chain:
+    return Chain(before.links + after.links, before.scale * after.scale)
+
+
+def _merged(terms: Sequence[Term]) -> tuple[Term, ...]:
+    """Terms of which the products with one value are one, in the place of the first."""
+    chains: dict[str, tuple[Chain, ...]] = {}
+    for term in terms:
+        if isinstance(term, Product):
+            chains[term.source] = chains.get(term.source, ()) + term.chains
+    return tuple(
+        Product(chains.pop(term.source), term.source) if isinstance(term, Product) else term
+        for term in terms
+        if not isinstance(term, Product) or term.source in chains
+    )
 
 
 def _scaled(term: Term, factor: float) -> Term:
     """A term, not two values multiplied unless the factor is 1, times a factor."""
     if factor == 1 or isinstance(term, Times):
         return term
-    if isinstance(term, Product | Bias):
-        return term._replace(scale=term.scale * factor)
+    if isinstance(term, Bias):
+        return term._replace(chain=_linked(term.chain, Chain((), factor)))
+    if isinstance(term, Product):
+        return term._replace(chains=tuple(_linked(chain, Chain((), factor)) for chain in term.chains))
     value, inner = (term.value, term.factor) if isinstance(term, Scaled) else (term, 1.0)
     return value if inner * factor == 1 else Scaled(value, inner * factor)
 
