@@ -118,3 +118,22 @@ class TextData:
 
 Data = ImageData | SequenceData | TextData
 """What every task gives."""
+
+
+def facts(task: str, items: str, search: Data, final: Data) -> dict[str, object]:
+    """Sizes of the splits, shape and class names.
+
+    Args:
+        items: what sizes count; tokens have no class names but a vocabulary.
+        search: training and validation split.
+        final: training and test split.
+    """
+    return {
+        "task": task,
+        "items": items,
+        "train": len(search.train),
+        "validation": len(search.held_out),
+        "test": len(final.held_out),
+        "shape": {key: value for key, value in vars(search.shape).items() if value is not None},
+        "class_names": [] if items == "tokens" else list(search.class_names),
+    }

@@ -14,7 +14,7 @@ from pydantic import Field, StrictInt
 
 from nas_lib.randomness import generator
 from nas_lib.settings import Settings
-from nas_lib.tasks.data import DataError, ImageData, Shape, Split
+from nas_lib.tasks.data import DataError, ImageData, Shape, Split, facts
 from nas_lib.tasks.download import Published, data_folder, read_contents
 
 Part = Literal["train", "test"]
@@ -90,16 +90,7 @@ class ImageTask(Settings, ABC):
 
     def facts(self) -> dict[str, object]:
         """Sizes of the splits, shape and class names; reads and checks all of the data. Raises DataError."""
-        found, final = self.for_search(), self.for_finalists()
-        return {
-            "task": self.name,
-            "items": self.items,
-            "train": len(found.train),
-            "validation": len(found.held_out),
-            "test": len(final.held_out),
-            "shape": vars(found.shape),
-            "class_names": list(found.class_names),
-        }
+        return facts(self.name, self.items, self.for_search(), self.for_finalists())
 
     def _train_and_validation(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the training and of the validation images, limits applied."""

@@ -9,7 +9,7 @@ from pydantic import Field, StrictInt
 
 from nas_lib.randomness import generator
 from nas_lib.settings import Settings
-from nas_lib.tasks.data import SequenceData, Sequences, SequenceShape, TextData
+from nas_lib.tasks.data import SequenceData, Sequences, SequenceShape, TextData, facts
 
 
 class SequenceTask(Settings, ABC):
@@ -45,16 +45,7 @@ class SequenceTask(Settings, ABC):
 
     def facts(self) -> dict[str, object]:
         """Sizes of the splits, shape and class names; reads and checks all of the data. Raises DataError."""
-        found, final = self.for_search(), self.for_finalists()
-        return {
-            "task": self.name,
-            "items": self.items,
-            "train": len(found.train),
-            "validation": len(found.held_out),
-            "test": len(final.held_out),
-            "shape": {key: value for key, value in vars(found.shape).items() if value is not None},
-            "class_names": [] if self.items == "tokens" else list(found.class_names),
-        }
+        return facts(self.name, self.items, self.for_search(), self.for_finalists())
 
 
 SMALL_ADAM: Mapping[str, object] = {
