@@ -181,11 +181,10 @@ def transfer(
 @app.command()
 def export(file: File, strategy: Strategy, seed: Seed, rank: Rank | None = None, threads: Threads = None) -> None:
     """Write the retrained finalists of a search, or one of them, as files for other programs, with a model card."""
-    from nas_lib.export import export_finalist
+    from nas_lib.export import export_finalists
 
     search = _search(file, strategy, seed, threads)
-    for each in range(search.experiment.finalists.count) if rank is None else [rank]:
-        export_finalist(search, each)
+    export_finalists(search, range(search.experiment.finalists.count) if rank is None else [rank])
 
 
 @app.command()

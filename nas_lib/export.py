@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from nas_lib.layout import write_json, write_text
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nas_lib.evaluation.deployed import Deployed
+    from nas_lib.tasks.data import Data
 
 INPUTS = 256
 """Validation images or sequences on which an exported file is compared with PyTorch."""
@@ -21,26 +24,32 @@ EXAMPLES = 4
 """Of these, how many are kept with their outputs, for whoever deploys a file."""
 
 
-def export_finalist(search: Search, rank: int) -> None:
-    """Export the finalist of a rank as `model.pt2` and `model.onnx`, with a model card and examples.
+def export_finalists(search: Search, ranks: Iterable[int]) -> None:
+    """Export the finalists of some ranks as `model.pt2` and `model.onnx` each, with a model card and examples.
 
-    Whatever stands in the way is recorded in `export.json`, with its reason.
+    Whatever stands in the way of one is recorded in its `export.json`, with its reason.
 
     Raises:
-        FileNotFoundError: the finalist has not been retrained yet.
+        FileNotFoundError: a finalist has not been retrained yet.
         DataError: the validation split cannot be read.
     """
     folder = search.folder
-    finalist = Finalist.model_validate_json(folder.finalist(rank).read_text())
-    for path in folder.model(rank).glob("*"):  # also what a killed export left
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path != folder.weights(rank):
-            path.unlink()
-    write_json(folder.export(rank), _export(search, finalist).model_dump(mode="json"))
+
+    @cache
+    def data() -> Data:
+        return search.experiment.task.for_search()
+
+    for rank in ranks:
+        finalist = Finalist.model_validate_json(folder.finalist(rank).read_text())
+        for path in folder.model(rank).glob("*"):  # also what a killed export left
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != folder.weights(rank):
+                path.unlink()
+        write_json(folder.export(rank), _export(search, finalist, data).model_dump(mode="json"))
 
 
-def _export(search: Search, finalist: Finalist) -> Export:
+def _export(search: Search, finalist: Finalist, read: Callable[[], Data]) -> Export:
     rank, repeat = finalist.rank, finalist.exported
     if finalist.chosen is None:
         return Export(rank=rank, status="absent", reason="the front has fewer members than finalists were asked for")
@@ -54,7 +63,7 @@ def _export(search: Search, finalist: Finalist) -> Export:
 
     experiment, folder = search.experiment, search.folder.model(rank)
     device = training.prepare_device("cpu", experiment.resources.threads)
-    data = experiment.task.for_search()
+    data = read()
     there = training.to_device(data, device)
     inputs = there.examples(INPUTS)
     untrained = there.deployed(experiment.architectures.build(repeat.proposal.genotype, data.shape))

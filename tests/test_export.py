@@ -17,7 +17,7 @@ from nas_lib.evaluation.candidate import identity
 from nas_lib.evaluation.deployed import Classifier, Run, WeightsError, load_model
 from nas_lib.evaluation.images import DeviceImages
 from nas_lib.evaluation.settings import Training
-from nas_lib.export import export_finalist, read_export
+from nas_lib.export import export_finalists, read_export
 from nas_lib.layout import write_json
 from nas_lib.pareto import mean_interval, seconds_of
 from nas_lib.records import Cost, Evaluation, Export, Finalist, Proposal
@@ -46,7 +46,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
     for rank in range(2):
         with loop.lazy_bench(experiment, finalists=True) as bench:
             loop.retrain_finalist(search, rank, bench)
-        export_finalist(search, rank)
+    export_finalists(search, range(2))
     return search
 
 
@@ -176,7 +176,7 @@ def test_a_finalist_without_a_successful_training_is_a_failed_export(
     other = copy_of(search, tmp_path)
     repeats = [Evaluation(proposal=repeat.proposal, status="failed", reason="r") for repeat in finalist.repeats]
     write_finalist(other, finalist.model_copy(update={"repeats": repeats}))
-    export_finalist(other, 0)
+    export_finalists(other, [0])
     export = read_export(other, 0)
     assert export is not None
     assert (export.status, export.reason) == ("failed", "none of its trainings succeeded")
@@ -188,7 +188,7 @@ def test_what_a_killed_export_left_is_removed(search: Search, finalist: Finalist
     left = other.folder.model(0) / ".export.killed"
     left.mkdir(parents=True)
     (left / "model.onnx").write_text("half of it")
-    export_finalist(other, 0)
+    export_finalists(other, [0])
     assert not left.exists()
 
 
@@ -200,7 +200,7 @@ def test_weights_that_are_missing_damaged_or_of_another_training_are_a_failed_ex
     weights = other.folder.weights(0)
 
     def reason() -> str:
-        export_finalist(other, 0)
+        export_finalists(other, [0])
         export = read_export(other, 0)
         assert export is not None
         assert export.status == "failed"

@@ -13,7 +13,7 @@ from nas_lib import search as loop
 from nas_lib.configuration import ConfigurationError
 from nas_lib.evaluation import candidate
 from nas_lib.experiment import parse, settings_of
-from nas_lib.export import export_finalist, read_export
+from nas_lib.export import export_finalists, read_export
 from nas_lib.layout import write_json
 from nas_lib.records import Proposal
 from nas_lib.search import Search
@@ -205,7 +205,7 @@ def test_a_finalist_is_tested_exported_and_has_a_card(tmp_path: Path, task: dict
     assert finalist.exported is not None
     assert "test_loss" in finalist.exported.metrics
 
-    export_finalist(search, 0)
+    export_finalists(search, [0])
     export = read_export(search, 0)
     assert export is not None
     folder = search.folder.model(0)

@@ -22,7 +22,7 @@ from nas_lib import search as loop
 from nas_lib.evaluation import measures
 from nas_lib.evaluation.settings import Latency, Training
 from nas_lib.experiment import Experiment, parse
-from nas_lib.export import export_finalist, read_export
+from nas_lib.export import export_finalists, read_export
 from nas_lib.layout import write_json
 from nas_lib.problems.flexibert import SPACE, published
 from nas_lib.problems.problem import ProblemError
@@ -486,7 +486,7 @@ def test_they_learn_and_a_finalist_is_exported_for_texts_of_any_length(tmp_path:
         "a word decides; guessing is wrong in half of the texts"
     )
 
-    export_finalist(search, 0)
+    export_finalists(search, [0])
     export = read_export(search, 0)
     assert export is not None
     assert export.status == "ok", export.reason
