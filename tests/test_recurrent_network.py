@@ -104,16 +104,18 @@ def with_gradients(layer: CellLayer, run: object, values: Tensor, states: list[T
 
 
 def twice_from_x() -> Cell:
-    """x starts the product of a group, and a static product reads another product of x: pieces of one tensor."""
+    """x starts the product of a group, and a static product reads another product of x: pieces of one tensor. The tanh,
+    and a second reader of what it reads, keep them from being multiplied into one matrix."""
     blocks = {
         "wx": Block(("x",), None, "linear_b"),
         "uh": Block(("h",), None, "linear_b"),
-        "s": Block(("wx", "uh"), "add"),
+        "s": Block(("wx", "uh"), "add", "tanh"),
         "us": Block(("s",), None, "linear"),
         "vx": Block(("x",), None, "linear_b"),
         "vvx": Block(("vx",), None, "linear"),
         "a": Block(("us", "vvx"), "add"),
-        "h_next": Block(("a",)),
+        "b": Block(("a", "vx"), "sub"),
+        "h_next": Block(("b",)),
         "c_next": Block(("c",)),
     }
     return checked(Cell(blocks))
